@@ -1,0 +1,98 @@
+"""Every error the package raises on purpose.
+
+MoEEError
+├── InputError (ValueError)               a text, file or option that cannot be used; exit code 2
+│   └── UnknownNameError                  a name that is not one of a closed set; suggests close matches
+├── TextTypeError (TypeError)             a text that is not a string; exit code 2
+├── TruncationError (ValueError)          a text over the limit under truncate="error"; exit code 1
+├── UnsupportedArchitectureError (ValueError)   a model whose routers we cannot find; exit code 2
+│   └── NoMoELayersError                  a dense model; points to `moee carve`
+├── CheckpointError (ValueError)          a folder with missing, corrupt or pickled weights; exit code 1
+├── CalibrationError (ValueError)         statistics that do not fit the model, prompt or view; exit code 1
+├── NonFiniteActivationsError (ArithmeticError) NaN or infinity; names the text and the layer; exit code 1
+├── OutputError (OSError)                 a result that cannot be written; exit code 1
+└── MissingExtraError (ImportError)       an optional dependency is absent; gives the install line; exit code 1
+
+A message says what is wrong with the value shown, what is allowed, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MoEEError(Exception):
+    """Base of all errors of the package."""
+
+    exit_code = 1
+
+
+class InputError(MoEEError, ValueError):
+    """Something the caller passed cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownNameError(InputError):
+    """A name is not one of a closed set."""
+
+    def __init__(self, kind: str, value: object, allowed: Iterable[str], *, hint: str = "") -> None:
+        names = sorted(allowed)
+        close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+        parts = [f"Unknown {kind} {value!r}. Choose from: {', '.join(names)}."]
+        if close:
+            parts.append(f"Did you mean {' or '.join(repr(name) for name in close)}?")
+        if hint:
+            parts.append(hint)
+        super().__init__(" ".join(parts))
+
+
+class TextTypeError(MoEEError, TypeError):
+    """A text is not a string."""
+
+    exit_code = 2
+
+
+class TruncationError(MoEEError, ValueError):
+    """A text is longer than the limit and the caller asked for an error."""
+
+
+class UnsupportedArchitectureError(MoEEError, ValueError):
+    """The routers of a model cannot be found, or its routing cannot serve embeddings."""
+
+    exit_code = 2
+
+
+class NoMoELayersError(UnsupportedArchitectureError):
+    """The model is dense."""
+
+
+class CheckpointError(MoEEError, ValueError):
+    """A checkpoint is missing, incomplete, corrupt, or of a refused format."""
+
+
+class CalibrationError(MoEEError, ValueError):
+    """Calibration statistics do not belong to this model, prompt or view."""
+
+
+class NonFiniteActivationsError(MoEEError, ArithmeticError):
+    """A hidden state or router logit is NaN or infinite."""
+
+
+class OutputError(MoEEError, OSError):
+    """A result cannot be written."""
+
+
+class MissingExtraError(MoEEError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        super().__init__(f"`{package}` is needed for {purpose}. Install it with: pip install 'moee[{extra}]'")
+
+
+def check_choice(kind: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise `UnknownNameError` unless `value` is one of `allowed`."""
+    names = tuple(allowed)
+    if value not in names:
+        raise UnknownNameError(kind, value, names)

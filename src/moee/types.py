@@ -1,0 +1,129 @@
+"""The vocabulary of the package: array aliases, literal modes, and the values that cross a layer boundary.
+
+Imports nothing of ours, and neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+"""A float32 array; its shape is given in each docstring."""
+
+Fusion = Literal["hs", "rw", "concat", "sum"]
+Pooling = Literal["last_token", "mean", "weighted_mean"]
+Scoring = Literal["softmax", "native", "logits", "topk"]
+CalibrationMethod = Literal["none", "zscore", "spectral", "batch"]
+Truncate = Literal["warn", "error", "end"]
+EmptyText = Literal["error", "encode"]
+Cleaning = Literal["none", "paper"]
+LayerChoice = Literal["all", "last"] | tuple[int, ...]
+"""Which layers a view is made of. Negative numbers count from the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the layers above a backend may know of the model behind it.
+
+    Attributes:
+        name: What the user asked for: `"demo"`, a hub id, a folder.
+        fingerprint: Identifies the weights, so that statistics fitted on one model are refused by another.
+        model_type: The architecture's `model_type`.
+        hidden_size: Width of the hidden state.
+        num_layers: Number of decoder layers, dense ones included.
+        layer_ids: Decoder layer of every captured router, ascending.
+        num_experts: Width of every captured router's output, same order as `layer_ids`.
+        top_k: Experts used per token in every captured router, same order.
+        scoring_func: How the model itself turns logits into scores, a key of `routing.SCORING_FUNCS`.
+        max_tokens: Longest prompt the model takes, in tokens; None if the model states no limit.
+        dtype: Of the computation, for example `"float32"`.
+        device: Of the computation, for example `"cpu"`.
+    """
+
+    name: str
+    fingerprint: str
+    model_type: str
+    hidden_size: int
+    num_layers: int
+    layer_ids: tuple[int, ...]
+    num_experts: tuple[int, ...]
+    top_k: tuple[int, ...]
+    scoring_func: str
+    max_tokens: int | None
+    dtype: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePlan:
+    """Which rows of a forward pass a backend returns.
+
+    Attributes:
+        hidden_pooling: Over the tokens of a text, for the hidden state.
+        hidden_layers: `"last"` is after the final norm; several layers are averaged. Layer `i` is the output of decoder layer `i`.
+        routing_pooling: Over the tokens of a text, for the routers.
+        routing_layers: Which routers, by decoder layer; `"all"` is every MoE layer.
+        scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
+    """
+
+    hidden_pooling: Pooling = "last_token"
+    hidden_layers: LayerChoice = "last"
+    routing_pooling: Pooling = "last_token"
+    routing_layers: LayerChoice = "all"
+    scoring: Scoring = "softmax"
+
+
+@dataclass(frozen=True, slots=True)
+class Activations:
+    """All that a backend returns for one batch of token sequences.
+
+    Attributes:
+        hidden_states: `(batch, hidden_size)` float32.
+        routing: `(batch, sum of num_experts)` float32, routers side by side in the order of `layer_ids`.
+        is_scored: False: `routing` holds raw router logits of one token. True: routing weights, already scored and pooled.
+        layer_ids: Decoder layer of every router in `routing`.
+        num_experts: Width of every router in `routing`.
+    """
+
+    hidden_states: Array
+    routing: Array
+    is_scored: bool
+    layer_ids: tuple[int, ...]
+    num_experts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The two views of a set of texts, before calibration and fusion.
+
+    Attributes:
+        hidden_states: `(num_texts, hidden_size)` float32 (HS).
+        routing_weights: `(num_texts, sum of num_experts)` float32 (RW), scored, layers side by side.
+        layer_ids: Decoder layer of every block of `routing_weights`.
+        num_experts: Width of every block of `routing_weights`.
+    """
+
+    hidden_states: Array
+    routing_weights: Array
+    layer_ids: tuple[int, ...]
+    num_experts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.hidden_states)
+
+    def routing_layer(self, layer_id: int) -> Array:
+        """Return the block of one MoE layer, `(num_texts, num_experts)`.
+
+        Raises:
+            KeyError: If `layer_id` is not one of `layer_ids`.
+        """
+        if layer_id not in self.layer_ids:
+            raise KeyError(f"No router at layer {layer_id}. Layers with routers: {list(self.layer_ids)}.")
+        position = self.layer_ids.index(layer_id)
+        start = sum(self.num_experts[:position])
+        return self.routing_weights[:, start : start + self.num_experts[position]]
