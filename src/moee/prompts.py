@@ -1,0 +1,160 @@
+"""Prompt templates: the named ones with their sources, the user's own, and how a text is put into one.
+
+A template is a string with exactly one `{text}`. Everything else in it is kept as it is, other braces included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from moee.errors import InputError, UnknownNameError
+from moee.types import Cleaning
+
+PLACEHOLDER = "{text}"
+"""Where the text goes in a template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A named template.
+
+    Attributes:
+        template: Holds exactly one `{text}`.
+        source: Where it was published.
+    """
+
+    template: str
+    source: str
+
+
+_MOEE_TABLE_2 = "Li & Zhou 2025, arXiv 2410.10814, Table 2"
+
+
+def _one_word(task: str) -> Prompt:
+    return Prompt(f'In one word, {task} - "{PLACEHOLDER}" :', _MOEE_TABLE_2)
+
+
+PROMPTS: Mapping[str, Prompt] = MappingProxyType(
+    {
+        "prompteol": Prompt(
+            f'This sentence : "{PLACEHOLDER}" means in one word:"',
+            "Jiang et al. 2023, arXiv 2307.16645; the main prompt of arXiv 2410.10814",
+        ),
+        "none": Prompt(PLACEHOLDER, "the text alone"),
+        # The public code's "none" still quotes the text; the golden data of the original shows it.
+        "quoted": Prompt(f'"{PLACEHOLDER}"', "the public code of arXiv 2410.10814, where it is called none"),
+        "style": _one_word("describe the style of the following sentence"),
+        "sentiment": _one_word("describe the sentiment of the following sentence (positive, neutral, or negative)"),
+        "tone": Prompt(
+            "In one word, describe the tone of the following sentence - "
+            f'"{PLACEHOLDER}" (e.g., formal, informal, humorous, serious):',
+            _MOEE_TABLE_2,
+        ),
+        "intent": _one_word(
+            "describe the intent behind the following sentence (e.g., request, suggestion, command)"
+        ),
+        "complexity": _one_word("rate the complexity of the following sentence (simple, moderate, complex)"),
+        "subjectivity": _one_word("describe whether the following sentence is subjective or objective"),
+        "language_style": _one_word(
+            "describe the language style of the following sentence (e.g., academic, conversational, literary)"
+        ),
+        "grammar": _one_word(
+            "describe the grammatical structure of the following sentence (simple, compound, complex)"
+        ),
+        "cot": Prompt(
+            f'After thinking step by step , this sentence : "{PLACEHOLDER}" means in one word:"',
+            "Zhang et al. 2024, Pretended Chain of Thought, arXiv 2404.03921",
+        ),
+        "ke": Prompt(
+            "The essence of a sentence is often captured by its main subjects and actions, while descriptive terms "
+            "provide additional but less central details. With this in mind , this sentence : "
+            f'"{PLACEHOLDER}" means in one word:"',
+            "Zhang et al. 2024, Knowledge Enhancement, arXiv 2404.03921",
+        ),
+    }
+)
+"""Every named prompt."""
+
+PAPER_PROMPTS = (
+    "prompteol",
+    "style",
+    "sentiment",
+    "tone",
+    "intent",
+    "complexity",
+    "subjectivity",
+    "language_style",
+    "grammar",
+    "quoted",
+)
+"""The paper's nine prompts in the order of its Table 2, then its "none"."""
+
+
+def resolve_prompt(name_or_template: str) -> str:
+    """Return the template behind a name, or check a template and return it.
+
+    Args:
+        name_or_template: A key of `PROMPTS`, or a string that holds exactly one `{text}`.
+
+    Returns:
+        A template with exactly one `{text}`.
+
+    Raises:
+        InputError: If it is not a string, or a template whose number of `{text}` is not one.
+        UnknownNameError: If it looks like a name and is none of `PROMPTS`; suggests close matches.
+    """
+    if not isinstance(name_or_template, str):
+        raise InputError(
+            f"A prompt must be a string, not {type(name_or_template).__name__}. "
+            f"Give one of {', '.join(sorted(PROMPTS))}, or a template that holds {PLACEHOLDER} once."
+        )
+    if name_or_template in PROMPTS:
+        return PROMPTS[name_or_template].template
+    count = name_or_template.count(PLACEHOLDER)
+    if count == 1:
+        return name_or_template
+    if count == 0 and name_or_template.replace("-", "_").isidentifier():
+        raise UnknownNameError(
+            "prompt", name_or_template, PROMPTS, hint=f"Or give a template of your own that holds {PLACEHOLDER} once."
+        )
+    raise InputError(
+        f"The prompt template {name_or_template!r} holds {PLACEHOLDER} {count} times; it must hold it exactly once. "
+        f'For example: \'Summarise: "{PLACEHOLDER}" in one word:"\'.'
+    )
+
+
+def split_template(template: str) -> tuple[str, str]:
+    """Return what stands before and after the text in a template, for truncation that spares the template's end."""
+    before, _, after = resolve_prompt(template).partition(PLACEHOLDER)
+    return before, after
+
+
+def clean_paper(text: str) -> str:
+    """Clean a text as the original code of arXiv 2410.10814 does before it fills the template.
+
+    A full stop is appended when a non-empty text ends in none of `.?!"'`; nothing is stripped first, so trailing
+    spaces stay before it. Then every double quote becomes a single one. An empty text stays empty.
+    """
+    if text and text[-1] not in ".?!\"'":
+        text += "."
+    return text.replace('"', "'")
+
+
+def render(template: str, text: str, *, cleaning: Cleaning = "none") -> str:
+    """Put a text into a template.
+
+    Args:
+        template: A template, or the name of one.
+        text: Any string, the empty one included. Braces in it mean nothing.
+        cleaning: `"none"` puts the text in as it is. `"paper"` is `clean_paper`, and afterwards turns every `_` of the
+            whole prompt into a space and strips the whole prompt, as the original code does.
+
+    Returns:
+        The prompt that is given to the tokenizer.
+    """
+    template = resolve_prompt(template)
+    if cleaning == "none":
+        return template.replace(PLACEHOLDER, text)
+    return template.replace(PLACEHOLDER, clean_paper(text)).replace("_", " ").strip()
