@@ -77,7 +77,21 @@ class CalibrationError(MoEEError, ValueError):
 
 
 class NonFiniteActivationsError(MoEEError, ArithmeticError):
-    """A hidden state or router logit is NaN or infinite."""
+    """A hidden state or router logit is NaN or infinite.
+
+    Attributes:
+        row: Index of the text: in the batch when a backend raises it, in the caller's list once it leaves the package.
+        what: Which value, with its layer.
+    """
+
+    def __init__(self, *, row: int, what: str, text: str | None = None) -> None:
+        self.row = row
+        self.what = what
+        shown = f" ({text!r})" if text is not None else ""
+        super().__init__(
+            f"Text {row}{shown}: the {what} is NaN or infinite. A model in a narrow dtype can overflow: "
+            "try dtype='float32'; if that fails too, the checkpoint itself is damaged."
+        )
 
 
 class OutputError(MoEEError, OSError):

@@ -1,0 +1,170 @@
+"""Router logits to routing weights.
+
+Every architecture is recorded as raw logits; what they mean to the model (`scoring_func`) and what we make of them
+(`Scoring`) are applied here, on numpy. Load-balancing devices (correction bias, group limits) never enter a weight:
+`select_experts` knows them only so that the experts a block really used can be recomputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from moee.errors import check_choice
+from moee.types import Array, Scoring
+
+SCORINGS: tuple[Scoring, ...] = ("softmax", "native", "logits", "topk")
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax over the last axis; rows of minus infinity only are not expected."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _sigmoid(logits: Array) -> Array:
+    # the two branches keep the argument of exp negative, so nothing overflows
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1.0, small) / (1.0 + small), dtype=np.float32)
+
+
+def _sqrt_softplus(logits: Array) -> Array:
+    """DeepSeek-V4's score, sqrt(log(1 + e^z))."""
+    return np.asarray(np.sqrt(np.logaddexp(0.0, logits)), dtype=np.float32)
+
+
+def _keep_top(values: Array, top_k: int) -> Array:
+    """Zero all but the `top_k` largest entries of each row."""
+    keep = np.argpartition(-values, top_k - 1, axis=-1)[..., :top_k]
+    kept = np.zeros_like(values)
+    np.put_along_axis(kept, keep, np.take_along_axis(values, keep, axis=-1), axis=-1)
+    return kept
+
+
+def _softmax_of_top(logits: Array, top_k: int) -> Array:
+    """Softmax over the `top_k` largest logits only: gpt-oss, Granite, JetMoE."""
+    probabilities = _keep_top(softmax(logits), top_k)
+    return probabilities / probabilities.sum(axis=-1, keepdims=True)
+
+
+_SPARSEMIXER_JITTER = 0.01
+
+
+def _sparsemixer(logits: Array) -> Array:
+    """Phi-MoE's two masked softmaxes (SparseMixer-v2, 2409.12136 section 2).
+
+    The first expert's weight is its softmax among the experts within the jitter threshold of the best; the second
+    expert's likewise after the first is removed. The threshold applies in evaluation too.
+    """
+    weights = np.zeros_like(logits)
+    rest = logits.astype(np.float32, copy=True)
+    rows = np.arange(len(logits))
+    for _ in range(2):
+        best = rest.max(axis=-1, keepdims=True)
+        factor = np.maximum(np.abs(logits), np.abs(best))
+        far = (best - logits) / factor > 2 * _SPARSEMIXER_JITTER
+        masked = np.where(far, -np.inf, rest)
+        chosen = rest.argmax(axis=-1)
+        weights[rows, chosen] = softmax(masked)[rows, chosen]
+        rest[rows, chosen] = -np.inf
+    return weights
+
+
+SCORING_FUNCS: Mapping[str, Callable[[Array, int], Array]] = {
+    "softmax": lambda logits, _top_k: softmax(logits),
+    "sigmoid": lambda logits, _top_k: _sigmoid(logits),
+    "sqrtsoftplus": lambda logits, _top_k: _sqrt_softplus(logits),
+    "topk_softmax": _softmax_of_top,
+    "topk_sigmoid": lambda logits, _top_k: _sigmoid(logits),
+    "sparsemixer": lambda logits, _top_k: _sparsemixer(logits),
+}
+"""What a model computes from its logits, before bias and group limits: `(logits, top_k) -> scores`."""
+
+
+def native_scores(router_logits: Array, scoring_func: str, top_k: int) -> Array:
+    """Score experts as the model itself does, before bias and group limits.
+
+    Args:
+        router_logits: `(batch, num_experts)`.
+        scoring_func: A key of `SCORING_FUNCS`.
+        top_k: Experts used per token.
+
+    Returns:
+        `(batch, num_experts)` float32. Rows sum to 1 for softmax families, not for sigmoid ones.
+
+    Raises:
+        UnknownNameError: If `scoring_func` is unknown.
+    """
+    check_choice("scoring function", scoring_func, SCORING_FUNCS)
+    return SCORING_FUNCS[scoring_func](np.asarray(router_logits, dtype=np.float32), top_k)
+
+
+def score_experts(router_logits: Array, scoring: Scoring, *, scoring_func: str, top_k: int) -> Array:
+    """Turn the logits of one router into routing weights.
+
+    Args:
+        router_logits: `(batch, num_experts)`.
+        scoring: `softmax` over all experts, whatever the model does; `native` as the model does; `logits` unchanged;
+            `topk` the native scores of the `top_k` best experts, renormalised to sum to 1, and 0 elsewhere.
+        scoring_func: The model's own function, a key of `SCORING_FUNCS`.
+        top_k: Experts used per token.
+
+    Returns:
+        `(batch, num_experts)` float32.
+
+    Raises:
+        UnknownNameError: If `scoring` or `scoring_func` is unknown.
+    """
+    check_choice("scoring", scoring, SCORINGS)
+    logits = np.asarray(router_logits, dtype=np.float32)
+    if scoring == "logits":
+        return logits
+    if scoring == "softmax":
+        return softmax(logits)
+    scores = native_scores(logits, scoring_func, top_k)
+    if scoring == "native":
+        return scores
+    kept = _keep_top(scores, top_k)
+    return kept / np.maximum(kept.sum(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimit:
+    """Selection restricted to the best groups of experts (DeepSeek-V2 and V3).
+
+    Attributes:
+        num_groups: Experts are split evenly, in order, into this many groups.
+        top_groups: How many groups may be chosen from.
+        group_score: A group counts as its best expert (`max`, V2) or its two best (`top2_sum`, V3).
+    """
+
+    num_groups: int
+    top_groups: int
+    group_score: Literal["max", "top2_sum"] = "top2_sum"
+
+
+def select_experts(choice_scores: Array, top_k: int, groups: GroupLimit | None = None) -> npt.NDArray[np.int64]:
+    """Return the `top_k` experts of each row, sorted by index, after the group limit if there is one.
+
+    Args:
+        choice_scores: `(batch, num_experts)`, correction bias already added.
+        top_k: Experts per token.
+        groups: The model's group limit.
+
+    Returns:
+        `(batch, top_k)` int64, ascending in each row.
+    """
+    scores = np.asarray(choice_scores, dtype=np.float64)
+    if groups is not None and groups.num_groups > 1:
+        grouped = scores.reshape(len(scores), groups.num_groups, -1)
+        best_first = -np.sort(-grouped, axis=-1)
+        worth = best_first[..., 0] if groups.group_score == "max" else best_first[..., :2].sum(axis=-1)
+        open_groups = np.argsort(-worth, axis=-1)[:, : groups.top_groups]
+        mask = np.full(grouped.shape, -np.inf)
+        np.put_along_axis(mask, open_groups[:, :, None], 0.0, axis=1)
+        scores = (grouped + mask).reshape(scores.shape)
+    return np.sort(np.argsort(-scores, axis=-1, kind="stable")[:, :top_k], axis=-1)
