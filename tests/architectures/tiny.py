@@ -1,0 +1,206 @@
+"""Small random models of every architecture row, built once per `model_type` and shared by the tests."""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
+from transformers.models.auto.configuration_auto import model_type_to_module_name
+
+from moee.architectures import Architecture, architecture_for
+from moee.backends.huggingface import HuggingFaceBackend
+from moee.backends.routers import config_value, decoder_layers, submodule
+from moee.pooling import PaddingSide
+from moee.routing import GroupLimit, native_scores, select_experts
+from moee.types import Array
+
+VOCAB = 64
+SEQUENCES: tuple[tuple[int, ...], ...] = tuple(
+    tuple(int(token) for token in np.random.default_rng(length).integers(3, VOCAB - 1, length))
+    for length in (5, 1, 12, 9)
+)
+"""Texts of unequal length, one of a single token; ids below the tiny models' vocabulary."""
+
+_NO_SPECIAL_TOKENS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+
+
+def tiny_config(model_type: str) -> Any:
+    """Return the small configuration of one `model_type`, as its row states it."""
+    row = architecture_for(model_type)
+    if row.native:
+        module, function = row.native.split(":")
+        getattr(importlib.import_module(module), function)()
+    config = CONFIG_MAPPING[model_type](**{"vocab_size": VOCAB, **_NO_SPECIAL_TOKENS, **row.tiny})
+    if hasattr(config, "initializer_range"):
+        config.initializer_range = 0.15  # the usual 0.02 makes tokens so alike that a wrong mask would pass
+    config.use_cache = False
+    return config
+
+
+def _text_model_class(config: Any) -> type[PreTrainedModel]:
+    """Find the decoder class of a text configuration that no auto class maps."""
+    folder = model_type_to_module_name(config.model_type)
+    module = importlib.import_module(type(config).__module__.replace("configuration_", "modeling_"))
+    named = [
+        value
+        for name, value in vars(module).items()
+        if name.endswith("TextModel") and getattr(value, "config_class", None) is type(config)
+    ]
+    assert named, f"no class of {folder} takes {type(config).__name__}"
+    # subclasses come after the plain decoder in every file upstream generates
+    return named[0]  # type: ignore[no-any-return]
+
+
+def build(config: Any) -> PreTrainedModel:
+    """Build the fullest text model of a configuration: with a head where there is one, as a checkpoint would load."""
+    for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING):
+        if type(config) in mapping:
+            return mapping[type(config)](config)  # type: ignore[no-any-return]
+    return _text_model_class(config)(config)
+
+
+@cache
+def tiny_model(model_type: str) -> PreTrainedModel:
+    """Return the shared small random model of one `model_type`, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(zlib.crc32(model_type.encode()))
+        model = build(tiny_config(model_type))
+        spread(model, architecture_for(model_type))
+    return model.float().eval()
+
+
+@torch.no_grad()
+def spread(model: nn.Module, row: Architecture) -> None:
+    """Give routers and correction biases values that tell experts apart; many of them start at zero."""
+    for module in model.modules():
+        if type(module).__name__ == row.router_class:
+            for parameter in module.parameters():
+                scale = 0.3 if parameter.dim() == 1 else 1.5 / parameter.shape[-1] ** 0.5
+                parameter.normal_(0.0, scale)
+    if row.bias:
+        text = tiny_backend_model(model)
+        for layer in decoder_layers(text, row):
+            bias: Any = submodule(layer, row.bias)
+            if bias is not None:
+                bias.normal_(0.0, 0.2)
+
+
+def tiny_backend_model(model: nn.Module) -> Any:
+    """Return the decoder inside a model, as the backend finds it."""
+    from moee.backends.huggingface import text_model_of
+
+    return text_model_of(model)  # type: ignore[arg-type]
+
+
+def backend_for(model_type: str, *, padding_side: PaddingSide = "right", **options: Any) -> HuggingFaceBackend:
+    """Open the shared tiny model. It has no tokenizer: tests pass token ids."""
+    return HuggingFaceBackend(
+        tiny_model(model_type),
+        None,  # type: ignore[arg-type]
+        name=model_type,
+        fingerprint="tiny",
+        architecture=architecture_for(model_type),
+        padding_side=padding_side,
+        **options,
+    )
+
+
+# --- what the model itself did -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Trace:
+    """What one router and its experts did with the tokens of one text.
+
+    Attributes:
+        logits: As the row reads them, `(tokens, num_experts)`; probabilities are left as they are.
+        experts: The experts that were run, `(tokens, top_k)`, ascending in each row.
+    """
+
+    logits: Array
+    experts: npt.NDArray[np.int64] | None = None
+
+
+SELECTION: dict[str, Callable[[Any], npt.NDArray[np.int64]]] = {}
+"""By router class: how to read the experts used from its output, where neither it nor the experts get an index."""
+
+
+def _index_in(values: Any, tokens: int, top_k: int) -> npt.NDArray[np.int64] | None:
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32):
+            if value.numel() == tokens * top_k and value.shape[-1] == top_k:
+                return np.sort(value.reshape(tokens, top_k).cpu().numpy().astype(np.int64), axis=-1)
+    return None
+
+
+@contextmanager
+def tracing(backend: HuggingFaceBackend) -> Iterator[dict[str, Trace]]:
+    """Record, by router path, what every router returned and which experts its block ran. One unpadded text only."""
+    traces: dict[str, Trace] = {}
+    handles = []
+
+    def watch_router(site: Any) -> Any:
+        def hook(module: nn.Module, _args: Any, output: Any) -> None:
+            value = output if site.output is None else output[site.output]
+            logits = value.detach().reshape(-1, value.shape[-1]).float().numpy()
+            trace = traces[site.path] = Trace(np.array(logits))
+            if (read := SELECTION.get(type(module).__name__)) is not None:
+                trace.experts = read(output)
+            elif isinstance(output, tuple):
+                trace.experts = _index_in(output, len(logits), site.top_k)
+
+        return hook
+
+    def watch_experts(site: Any) -> Any:
+        def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            trace = traces.get(site.path)
+            if trace is not None and type(site.module).__name__ not in SELECTION:
+                used = _index_in([*args, *kwargs.values()], len(trace.logits), site.top_k)
+                trace.experts = trace.experts if used is None else used
+
+        return hook
+
+    try:
+        for site in backend.sites:
+            handles.append(site.module.register_forward_hook(watch_router(site)))
+            block = backend.text_model.get_submodule(site.path.rsplit(".", 1)[0])
+            for name, module in block.named_modules():
+                if name.rsplit(".", 1)[-1] == "experts":
+                    handles.append(module.register_forward_pre_hook(watch_experts(site), with_kwargs=True))
+        yield traces
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def group_limit(row: Architecture, config: Any) -> GroupLimit | None:
+    """Return the group limit that a configuration sets, if its row knows one."""
+    if row.groups is None:
+        return None
+    count, top, kind = row.groups
+    if config_value(config, count) is None:
+        return None
+    return GroupLimit(config_value(config, count), config_value(config, top), kind)
+
+
+def expected_experts(backend: HuggingFaceBackend, row: Architecture, path: str, logits: Array) -> npt.NDArray[np.int64]:
+    """Recompute the selection of one router from captured logits: our native scores, its bias, its group limit."""
+    site = next(each for each in backend.sites if each.path == path)
+    scores = native_scores(logits, row.scoring_func, site.top_k)
+    if row.bias:
+        layer = decoder_layers(backend.text_model, row)[site.layer_id]
+        bias: Any = submodule(layer, row.bias)
+        values = bias.detach().float().reshape(-1).numpy()
+        assert np.abs(values).max() > 0, "a zero bias would hide a wrong selection"
+        scores = (logits if row.bias_on == "logits" else scores) + values
+    return select_experts(scores, site.top_k, group_limit(row, backend.text_model.config))
