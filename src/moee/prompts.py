@@ -52,9 +52,7 @@ PROMPTS: Mapping[str, Prompt] = MappingProxyType(
             f'"{PLACEHOLDER}" (e.g., formal, informal, humorous, serious):',
             _MOEE_TABLE_2,
         ),
-        "intent": _one_word(
-            "describe the intent behind the following sentence (e.g., request, suggestion, command)"
-        ),
+        "intent": _one_word("describe the intent behind the following sentence (e.g., request, suggestion, command)"),
         "complexity": _one_word("rate the complexity of the following sentence (simple, moderate, complex)"),
         "subjectivity": _one_word("describe whether the following sentence is subjective or objective"),
         "language_style": _one_word(

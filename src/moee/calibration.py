@@ -1,0 +1,335 @@
+"""Frozen statistics that make cosines of the two views meaningful, and the standardisation of the original code.
+
+A few dimensions of a language model's hidden state dominate every cosine, and a few experts of a router take most of
+the weight for every text. Both are constant offsets and scales, which statistics of any few thousand texts remove.
+The statistics are fitted once per model, prompt and pooling, and kept: a text's vector never depends on its batch.
+
+Hidden states (HS): each dimension is centred and scaled to unit variance (`zscore`); `spectral` then flattens the
+leading directions of the correlation matrix. With eigenvalues l_1 >= l_2 >= ..., direction i <= k is scaled by
+(l_i / l_(k+1))^(-gamma/2) and all others are left alone, so gamma 0 is `zscore`, and gamma 1 whitens the k leading
+directions. Directions beyond k are estimated from too few texts to be worth whitening.
+
+Routing weights (RW): each layer is centred and scaled to unit mean length, so that no layer outweighs another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from moee.config import EmbedderConfig
+from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, check_choice
+from moee.files import atomic_file
+from moee.fusion import unit
+from moee.moments import Wide, cosine_spread, inverse_deviation, leading_directions, mean_and_variance
+from moee.types import Array, CalibrationMethod, ModelInfo, Views
+
+FORMAT_VERSION = 1
+MIN_TEXTS = 2
+SPECTRAL_DIRECTIONS = 64
+"""Leading directions that `spectral` may flatten. Chosen on STSBenchmark dev (benchmarks/quality.py)."""
+
+_TEXTS_PER_DIRECTION = 8
+"""A direction is flattened only if there are this many texts for it: leading eigenvalues of few texts are too large."""
+
+FrozenMethod = Literal["zscore", "spectral"]
+"""The methods that use frozen statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Statistics of the two views over a set of texts. They serve every method; only `gamma` is fixed by the fit.
+
+    Attributes:
+        hidden_mean: `(hidden_size,)` float64.
+        hidden_scale: `(hidden_size,)` float64, one over the standard deviation; 0 where a dimension is constant.
+        eigenvalues: `(k + 1,)` float64, the largest of the correlation matrix, descending.
+        eigenvectors: `(hidden_size, k)` float64, orthonormal columns.
+        routing_mean: `(sum of num_experts,)` float64.
+        routing_scale: `(num_layers,)` float64, one over the mean length of a centred layer; 0 where it is constant.
+        num_experts: Width of every layer's block of the routing weights.
+        gamma: Strength of `spectral`, 0 to 1.
+        alphas: Closed-form weight of RW in the sum, by method.
+        num_texts: How many texts were used.
+        texts: Which texts: `"builtin"`, `"user"`, or another word that says so.
+        model: Name of the model.
+        fingerprint: Of the model's weights.
+        view_key: The choices that decided the views, from `EmbedderConfig.view_key`.
+    """
+
+    hidden_mean: Wide
+    hidden_scale: Wide
+    eigenvalues: Wide
+    eigenvectors: Wide
+    routing_mean: Wide
+    routing_scale: Wide
+    num_experts: tuple[int, ...]
+    gamma: float
+    alphas: Mapping[str, float]
+    num_texts: int
+    texts: str
+    model: str
+    fingerprint: str
+    view_key: Mapping[str, Any]
+
+    @classmethod
+    def fit(
+        cls, views: Views, *, info: ModelInfo, config: EmbedderConfig, texts: str = "user", prompt: str | None = None
+    ) -> Calibration:
+        """Fit the statistics, in float64.
+
+        Args:
+            views: Of the calibration texts, at least two; thousands are better. No labels are used.
+            info: The model behind the views.
+            config: Gives `gamma` and the view key.
+            texts: A word for the origin of the texts, kept with the statistics.
+            prompt: The prompt of the views, if it is not `config.prompt`.
+
+        Raises:
+            InputError: If there are fewer than two texts.
+            NonFiniteActivationsError: If a view holds NaN or infinity; names the text.
+        """
+        if len(views) < MIN_TEXTS:
+            raise InputError(
+                f"Calibration needs at least {MIN_TEXTS} texts, and got {len(views)}. "
+                "Some hundreds of texts like those to be embedded are a good start."
+            )
+        _check_finite(views)
+        hidden_mean, variance = mean_and_variance(views.hidden_states)
+        hidden_scale = inverse_deviation(hidden_mean, variance)
+        eigenvalues, eigenvectors = leading_directions(
+            views.hidden_states, hidden_mean, hidden_scale, _num_directions(views.hidden_states)
+        )
+        routing_mean, routing_scale = _routing_statistics(views)
+        fitted = cls(
+            hidden_mean=hidden_mean,
+            hidden_scale=hidden_scale,
+            eigenvalues=eigenvalues,
+            eigenvectors=eigenvectors,
+            routing_mean=routing_mean,
+            routing_scale=routing_scale,
+            num_experts=views.num_experts,
+            gamma=config.gamma,
+            alphas={},
+            num_texts=len(views),
+            texts=texts,
+            model=info.name,
+            fingerprint=info.fingerprint,
+            view_key=config.view_key(prompt),
+        )
+        return fitted._with_alphas(views)
+
+    def apply(self, views: Views, method: FrozenMethod) -> tuple[Array, Array]:
+        """Calibrate views.
+
+        Args:
+            views: Of any texts, from the model and prompt of the fit.
+            method: `"zscore"` or `"spectral"`, for the hidden states; the routing weights have one way.
+
+        Returns:
+            The calibrated hidden states `(num_texts, hidden_size)` and routing weights
+            `(num_texts, sum of num_experts)`, float32. Over the calibration texts each has a mean squared length equal
+            to its number of dimensions. A row may be zero, if the text equals the mean.
+
+        Raises:
+            CalibrationError: If the views have other widths than those of the fit.
+        """
+        check_choice("frozen calibration", method, get_args(FrozenMethod))
+        self._check_widths(views)
+        return self._hidden(views.hidden_states, method), self._routing(views.routing_weights)
+
+    def alpha(self, method: FrozenMethod) -> float:
+        """Return the closed-form weight of RW in the sum: sd(cos_HS) / sd(cos_RW) over pairs of calibration texts."""
+        check_choice("frozen calibration", method, get_args(FrozenMethod))
+        return self.alphas[method]
+
+    def check(self, info: ModelInfo, config: EmbedderConfig, prompt: str | None = None) -> None:
+        """Check that these statistics belong to a model and configuration.
+
+        Raises:
+            CalibrationError: If not; names what differs, with both values.
+        """
+        if self.fingerprint != info.fingerprint:
+            raise CalibrationError(
+                f"The calibration was fitted for the model {self.model!r} (weights {self.fingerprint}), "
+                f"not for {info.name!r} (weights {info.fingerprint}). Calibrate this model."
+            )
+        wanted = config.view_key(prompt)
+        for key in sorted(set(wanted) | set(self.view_key)):
+            if self.view_key.get(key) != wanted.get(key):
+                raise CalibrationError(
+                    f"The calibration was fitted with {key} = {self.view_key.get(key)!r}, but {key} = "
+                    f"{wanted.get(key)!r} is asked for. Calibrate again, or use the former value."
+                )
+        if config.calibration == "spectral" and self.gamma != config.gamma:
+            raise CalibrationError(
+                f"The calibration was fitted with gamma = {self.gamma}, but gamma = {config.gamma} is asked for. "
+                "Calibrate again, or use the former value."
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the statistics to a safetensors file, whole or not at all.
+
+        Eigenvectors are kept in float32, everything else in float64.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        arrays["eigenvectors"] = arrays["eigenvectors"].astype(np.float32)
+        facts = {name: getattr(self, name) for name in _FACTS} | {"format_version": FORMAT_VERSION}
+        facts["alphas"], facts["view_key"] = dict(self.alphas), dict(self.view_key)
+        with atomic_file(path) as temporary:
+            save_file(arrays, temporary, metadata={"moee_calibration": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            CalibrationError: If the file is missing, not a calibration file, damaged, or of a newer version.
+        """
+        try:
+            arrays = load_file(path)
+            with safe_open(path, framework="numpy") as handle:
+                facts = json.loads((handle.metadata() or {})["moee_calibration"])
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise CalibrationError(
+                f"{str(path)!r} is not a readable calibration file ({type(error).__name__}: {error}). "
+                "Delete it and calibrate again."
+            ) from error
+        version = facts.pop("format_version", None)
+        missing = [name for name in _ARRAYS if name not in arrays] + [name for name in _FACTS if name not in facts]
+        if version != FORMAT_VERSION or missing:
+            raise CalibrationError(
+                f"{str(path)!r} has calibration format {version!r} and lacks {missing}; this program reads format "
+                f"{FORMAT_VERSION}. Calibrate again."
+            )
+        facts["num_experts"] = tuple(facts["num_experts"])
+        wide = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
+        return cls(**wide, **{name: facts[name] for name in _FACTS})
+
+    def _check_widths(self, views: Views) -> None:
+        found = (views.hidden_states.shape[1], views.num_experts)
+        fitted = (len(self.hidden_mean), self.num_experts)
+        if found != fitted:
+            raise CalibrationError(
+                f"The calibration was fitted on views with (hidden size, experts by layer) = {fitted}, "
+                f"but these have {found}. Calibrate again."
+            )
+
+    def _hidden(self, hidden_states: Array, method: FrozenMethod) -> Array:
+        z = (hidden_states - self.hidden_mean) * self.hidden_scale
+        if method == "zscore":
+            return z.astype(np.float32)
+        k = self.eigenvectors.shape[1]
+        factors = (self.eigenvalues[:k] / self.eigenvalues[k]) ** (-self.gamma / 2)
+        z += ((z @ self.eigenvectors) * (factors - 1.0)) @ self.eigenvectors.T
+        dimensions = float(np.count_nonzero(self.hidden_scale))
+        kept = dimensions - float(np.sum(self.eigenvalues[:k] * (1.0 - factors**2)))
+        return np.asarray(z * math.sqrt(dimensions / kept), dtype=np.float32) if kept > 0 else z.astype(np.float32)
+
+    def _routing(self, routing_weights: Array) -> Array:
+        scale = np.repeat(self.routing_scale, self.num_experts)
+        return np.asarray((routing_weights - self.routing_mean) * scale, dtype=np.float32)
+
+    def _with_alphas(self, views: Views) -> Calibration:
+        routing = cosine_spread(unit(self._routing(views.routing_weights)))
+        alphas = {}
+        for method in get_args(FrozenMethod):
+            hidden = cosine_spread(unit(self._hidden(views.hidden_states, method)))
+            # Without a spread (two texts, or routers that never change) there is nothing to match.
+            alphas[method] = hidden / routing if hidden > 0 and routing > 0 else 1.0
+        return replace(self, alphas=alphas)
+
+
+_ARRAYS = ("hidden_mean", "hidden_scale", "eigenvalues", "eigenvectors", "routing_mean", "routing_scale")
+_FACTS = ("num_experts", "gamma", "alphas", "num_texts", "texts", "model", "fingerprint", "view_key")
+
+
+def _num_directions(hidden_states: Array) -> int:
+    num_texts, hidden_size = hidden_states.shape
+    return min(SPECTRAL_DIRECTIONS, hidden_size // 8, num_texts // _TEXTS_PER_DIRECTION)
+
+
+def _check_finite(views: Views) -> None:
+    for name, rows in (("hidden state", views.hidden_states), ("routing weights", views.routing_weights)):
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise NonFiniteActivationsError(
+                f"The {name} of calibration text {bad[0]} (and of {len(bad) - 1} more) holds NaN or infinity. "
+                "Nothing was fitted. Load the model in float32, or leave the text out."
+            )
+
+
+def _routing_statistics(views: Views) -> tuple[Wide, Wide]:
+    mean, variance = mean_and_variance(views.routing_weights)
+    moving = inverse_deviation(mean, variance) > 0
+    starts = np.cumsum((0, *views.num_experts))
+    scale = np.zeros(len(views.num_experts))
+    for layer, (start, stop) in enumerate(pairwise(starts)):
+        if moving[start:stop].any():
+            lengths = np.linalg.norm(views.routing_weights[:, start:stop] - mean[start:stop], axis=1)
+            scale[layer] = 1.0 / float(lengths.mean())
+    centred = (views.routing_weights - mean) * np.repeat(scale, views.num_experts)
+    mean_square = float(np.mean(np.sum(np.square(centred), axis=1)))
+    return mean, scale * math.sqrt(len(mean) / mean_square) if mean_square > 0 else scale
+
+
+def batch_standardise(rows: Array, batch_size: int) -> Array:
+    """Standardise every column over each batch of rows, as the original code of arXiv 2410.10814 does.
+
+    A row's result depends on the other rows of its batch. Only the `paper` recipe uses this.
+
+    Args:
+        rows: `(n, dim)`, in the order of the texts.
+        batch_size: Rows in a batch; the last batch may have fewer.
+
+    Returns:
+        `(n, dim)` float32: `(x - mean) / (std + 1e-8)`, std with n - 1. A batch of one row is all zeros: its deviation
+        is undefined, and the original turns the NaN into 0.
+    """
+    result = np.zeros(rows.shape, dtype=np.float32)
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size].astype(np.float64)
+        if len(batch) > 1:
+            deviation = batch.std(axis=0, ddof=1)
+            result[start : start + batch_size] = (batch - batch.mean(axis=0)) / (deviation + 1e-8)
+    return result
+
+
+def calibrate_views(
+    views: Views, method: CalibrationMethod, *, calibration: Calibration | None = None, batch_size: int = 128
+) -> tuple[Array, Array]:
+    """Return calibrated hidden states and routing weights by any method.
+
+    Args:
+        views: Of any texts.
+        method: `"none"` returns the views as they are, `"batch"` is `batch_standardise`, the others need `calibration`.
+        calibration: Frozen statistics.
+        batch_size: For `"batch"`.
+
+    Raises:
+        UnknownNameError: If the method is unknown.
+        CalibrationError: If statistics are needed and none are given, or they do not fit.
+    """
+    check_choice("calibration", method, get_args(CalibrationMethod))
+    if method == "none":
+        return views.hidden_states, views.routing_weights
+    if method == "batch":
+        return batch_standardise(views.hidden_states, batch_size), batch_standardise(views.routing_weights, batch_size)
+    if calibration is None:
+        raise CalibrationError(
+            f"Calibration {method!r} needs frozen statistics and there are none. "
+            'Fit them with `calibrate(texts)`, or choose calibration="none".'
+        )
+    return calibration.apply(views, method)
