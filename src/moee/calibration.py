@@ -265,10 +265,7 @@ def _check_finite(views: Views) -> None:
     for name, rows in (("hidden state", views.hidden_states), ("routing weights", views.routing_weights)):
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            raise NonFiniteActivationsError(
-                f"The {name} of calibration text {bad[0]} (and of {len(bad) - 1} more) holds NaN or infinity. "
-                "Nothing was fitted. Load the model in float32, or leave the text out."
-            )
+            raise NonFiniteActivationsError(row=int(bad[0]), what=f"{name} (in calibration)")
 
 
 def _routing_statistics(views: Views) -> tuple[Wide, Wide]:

@@ -87,6 +87,7 @@ class Activations:
         is_scored: False: `routing` holds raw router logits of one token. True: routing weights, already scored and pooled.
         layer_ids: Decoder layer of every router in `routing`.
         num_experts: Width of every router in `routing`.
+        top_k: Experts used per token by every router in `routing`.
     """
 
     hidden_states: Array
@@ -94,6 +95,7 @@ class Activations:
     is_scored: bool
     layer_ids: tuple[int, ...]
     num_experts: tuple[int, ...]
+    top_k: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

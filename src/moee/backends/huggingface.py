@@ -11,7 +11,7 @@ import numpy as np
 from moee.architectures import Architecture
 from moee.backends.capture import Captured, capture
 from moee.backends.experts import experts_kernel
-from moee.backends.routers import RouterSite, decoder_layers, find_routers, find_routers_by_shape
+from moee.backends.routers import RouterSite, decoder_layers, find_routers, find_routers_by_shape, scoring_func_of
 from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
 from moee.pooling import PaddingSide, TokenLayout, pool
 from moee.types import Activations, Array, CapturePlan, ModelInfo
@@ -77,6 +77,7 @@ class HuggingFaceBackend:
                 f"{architecture.model_types[0]!r} does not give the same vectors with padding on the left: {architecture.notes} "
                 "Use padding_side='right', the default."
             )
+        self._scoring_func = scoring_func_of(self._model.config, architecture)
         self._parameters = frozenset(inspect.signature(type(self._model).forward).parameters)
         self._info = self._describe(name, fingerprint)
 
@@ -107,7 +108,7 @@ class HuggingFaceBackend:
             layer_ids=tuple(site.layer_id for site in self._sites),
             num_experts=self._probe_widths(),
             top_k=tuple(site.top_k for site in self._sites),
-            scoring_func=self._architecture.scoring_func if self._architecture else "softmax",
+            scoring_func=self._scoring_func,
             max_tokens=getattr(config, "max_position_embeddings", None),
             dtype=str(parameter.dtype).removeprefix("torch."),
             device=str(parameter.device),
@@ -149,6 +150,7 @@ class HuggingFaceBackend:
             is_scored=plan.routing_pooling != "last_token",
             layer_ids=tuple(site.layer_id for site in sites),
             num_experts=tuple(captured.routing[site.path].shape[1] for site in sites),
+            top_k=tuple(site.top_k for site in sites),
         )
 
     def _run(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> tuple[Captured, Array]:
@@ -156,14 +158,13 @@ class HuggingFaceBackend:
 
         input_ids, layout = self._pad(sequences)
         layers = self._chosen_layers(plan)
-        scoring_func = self._architecture.scoring_func if self._architecture else "softmax"
         sites = self._chosen_sites(plan)
         final = self._num_layers - 1
         hooked = [(number, self._layers()[number]) for number in layers if number != final]
         with (
             torch.inference_mode(),
             experts_kernel(self._model),
-            capture(sites, hooked, layout, plan, scoring_func=scoring_func) as captured,
+            capture(sites, hooked, layout, plan, scoring_func=self._scoring_func) as captured,
         ):
             output = self._model(input_ids=input_ids, **self._arguments(layout))
             if final in layers:
@@ -193,6 +194,8 @@ class HuggingFaceBackend:
         """Choose the forward arguments that this model takes and this batch needs."""
         arguments: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
         causal = self._architecture is None or self._architecture.causal
+        # a configuration may switch a causal architecture to bidirectional attention (Gemma 4)
+        causal = causal and getattr(self._model.config, "is_causal", True) is not False
         if causal and self.padding_side == "right":
             # nothing before the end of a text is padding, so a causal model needs no mask and attention stays fused
             return arguments

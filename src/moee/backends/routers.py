@@ -13,7 +13,8 @@ from moee.errors import NoMoELayersError, UnsupportedArchitectureError
 if TYPE_CHECKING:
     from torch import nn
 
-_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
+EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
+"""Where configurations count their experts."""
 _TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
 _ROUTER_NAME = re.compile(r"(router|gate|gating)$", re.IGNORECASE)
 _LAYER_NUMBER = re.compile(r"(?:^|\.)(\d+)\.")
@@ -73,6 +74,32 @@ def decoder_layers(text_model: nn.Module, architecture: Architecture) -> Any:
             "The installed transformers may have moved it; `moee doctor` shows the tested version."
         )
     return layers
+
+
+def scoring_func_of(config: Any, architecture: Architecture | None) -> str:
+    """Return how a model turns its logits into scores, a key of `routing.SCORING_FUNCS`.
+
+    Args:
+        config: Of the text model.
+        architecture: Its row; a softmax is assumed for a model that no row describes.
+
+    Raises:
+        UnsupportedArchitectureError: If the configuration names a function that the row does not know.
+    """
+    if architecture is None:
+        return "softmax"
+    if architecture.scoring_from is None:
+        return architecture.scoring_func
+    key, meanings = architecture.scoring_from
+    value = config_value(config, key)
+    if value is None:
+        return architecture.scoring_func
+    if value not in meanings:
+        raise UnsupportedArchitectureError(
+            f"The configuration of {architecture.model_types[0]!r} has {key} = {value!r}, whose routing weights are not known. "
+            f"Known: {', '.join(repr(each) for each in meanings)}."
+        )
+    return meanings[value]
 
 
 def _top_k(config: Any, key: str, layer_id: int) -> int:
@@ -157,7 +184,7 @@ def find_routers_by_shape(text_model: nn.Module) -> tuple[RouterSite, ...]:
     """
     config: Any = text_model.config
     name = getattr(config, "model_type", type(text_model).__name__)
-    widths = {int(value) for key in _EXPERT_KEYS if isinstance(value := config_value(config, key), int) and value > 1}
+    widths = {int(value) for key in EXPERT_KEYS if isinstance(value := config_value(config, key), int) and value > 1}
     if not widths:
         raise no_moe_layers(name)
     top_k_key = next((key for key in _TOP_K_KEYS if config_value(config, key) is not None), None)

@@ -1,0 +1,93 @@
+"""A backend without weights: every vector is drawn from a generator seeded by the tokens.
+
+For tests, for examples, and for trying the commands before a model is at hand. It keeps every promise of a real
+backend (a text's vector depends on the text alone) and says nothing about meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from moee.errors import InputError
+from moee.routing import score_experts
+from moee.types import Activations, CapturePlan, ModelInfo
+
+_HIDDEN_SIZE = 16
+_LAYERS = 2
+_EXPERTS = 8
+_TOP_K = 2
+_MAX_TOKENS = 4096
+
+
+class FakeBackend:
+    """Deterministic random activations: a mean over tokens of fixed random vectors, the last token counting most."""
+
+    def __init__(self) -> None:
+        self._info = ModelInfo(
+            name="fake",
+            fingerprint="fake-1",
+            model_type="fake",
+            hidden_size=_HIDDEN_SIZE,
+            num_layers=_LAYERS,
+            layer_ids=tuple(range(_LAYERS)),
+            num_experts=(_EXPERTS,) * _LAYERS,
+            top_k=(_TOP_K,) * _LAYERS,
+            scoring_func="softmax",
+            max_tokens=_MAX_TOKENS,
+            dtype="float32",
+            device="cpu",
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the layers above may know of the model."""
+        return self._info
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        """One token a word: a hash of it, or a single 0 for a prompt without words."""
+        return [
+            [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=3).digest()) for word in prompt.split()] or [0]
+            for prompt in prompts
+        ]
+
+    def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
+        """Draw the activations of one batch. See `base.Backend.forward`."""
+        layers = self._routing_layers(plan)
+        drawn = np.stack([_draw(sequence) for sequence in sequences])
+        hidden, routers = drawn[:, :_HIDDEN_SIZE], drawn[:, _HIDDEN_SIZE:].reshape(len(sequences), _LAYERS, _EXPERTS)
+        routing = routers[:, layers]
+        is_scored = plan.routing_pooling != "last_token"
+        if is_scored:
+            routing = score_experts(routing, plan.scoring, scoring_func="softmax", top_k=_TOP_K)
+        return Activations(
+            hidden_states=np.ascontiguousarray(hidden),
+            routing=routing.reshape(len(sequences), -1),
+            is_scored=is_scored,
+            layer_ids=layers,
+            num_experts=(_EXPERTS,) * len(layers),
+            top_k=(_TOP_K,) * len(layers),
+        )
+
+    @staticmethod
+    def _routing_layers(plan: CapturePlan) -> tuple[int, ...]:
+        if plan.routing_layers == "all":
+            return tuple(range(_LAYERS))
+        if plan.routing_layers == "last":
+            return (_LAYERS - 1,)
+        layers = sorted({number % _LAYERS for number in plan.routing_layers if -_LAYERS <= number < _LAYERS})
+        if len(layers) != len(plan.routing_layers):
+            raise InputError(f"routing_layers {plan.routing_layers} have no router. Layers with routers: [0, 1].")
+        return tuple(layers)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _draw(sequence: Sequence[int]) -> np.typing.NDArray[np.float32]:
+    """Mean of one fixed random vector per token, `(hidden + layers * experts,)`."""
+    width = _HIDDEN_SIZE + _LAYERS * _EXPERTS
+    vectors = [np.random.default_rng(token).standard_normal(width) for token in sequence]
+    return np.asarray(np.mean(vectors, axis=0), dtype=np.float32)

@@ -1,0 +1,179 @@
+"""What a checkpoint is, from its configuration and file headers alone: no weights, no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moee.architectures import Architecture
+from moee.backends import checkpoints
+from moee.backends.checkpoints import TensorEntry
+from moee.backends.loading import LoadOptions, check_supported, resolve_folder
+from moee.backends.routers import config_value, no_moe_layers
+from moee.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What `moee inspect` shows.
+
+    Attributes:
+        name: As asked for.
+        folder: Where the checkpoint is.
+        fingerprint: Identifies the weights; empty if the folder holds no weights.
+        model_type: The architecture's `model_type`.
+        router: Class of the routers, and their path under a decoder layer.
+        scoring_func: How the model turns logits into scores.
+        num_layers: Decoder layers.
+        layer_ids: Those with a router.
+        num_experts: Width of each router.
+        top_k: Experts per token, as the configuration gives it.
+        hidden_size: Width of the HS view.
+        routing_size: Width of the RW view.
+        max_tokens: Longest prompt; None if the configuration states no limit.
+        num_parameters: Numbers in the weight files.
+        weight_bytes: Size of the weights on disk.
+        dtypes: How the weights are stored.
+        notes: What a user of the model should know.
+    """
+
+    name: str
+    folder: str
+    fingerprint: str
+    model_type: str
+    router: str
+    scoring_func: str
+    num_layers: int
+    layer_ids: tuple[int, ...]
+    num_experts: tuple[int, ...]
+    top_k: int | tuple[int, ...]
+    hidden_size: int
+    routing_size: int
+    max_tokens: int | None
+    num_parameters: int
+    weight_bytes: int
+    dtypes: tuple[str, ...]
+    notes: str
+
+    def memory_bytes(self, bytes_per_parameter: int) -> int:
+        """Return the memory that the weights take in a dtype of that size."""
+        return self.num_parameters * bytes_per_parameter
+
+
+def inspect_model(name: str | Path, options: LoadOptions | None = None) -> ModelSummary:
+    """Describe a model without loading its weights.
+
+    Args:
+        name: `"demo"`, a folder, or a hub id.
+        options: Only what concerns the hub.
+
+    Raises:
+        InputError: If `name` is none of these.
+        CheckpointError: If files are missing or corrupt.
+        NoMoELayersError: If the model is dense.
+        UnsupportedArchitectureError: If it cannot serve embeddings.
+    """
+    folder = resolve_folder(name, options)
+    config = checkpoints.read_config(folder)
+    architecture = check_supported(config, str(name))
+    text_config = _text_config(config, architecture)
+    files = checkpoints.weight_files(folder)
+    entries = list(checkpoints.tensor_entries(files))
+    routers = routers_in_headers(entries, architecture) if architecture else {}
+    if not routers:
+        routers = _routers_on_meta(folder, architecture, str(name))
+    return ModelSummary(
+        name=str(name),
+        folder=str(folder),
+        fingerprint=checkpoints.fingerprint(config, files),
+        model_type=str(text_config.get("model_type", config.get("model_type"))),
+        router=f"{architecture.router_class} at {architecture.router}" if architecture else "found by shape",
+        scoring_func=architecture.scoring_func if architecture else "softmax",
+        num_layers=_first(text_config, ("num_hidden_layers", "n_layers", "num_layers"), default=max(routers) + 1),
+        layer_ids=tuple(routers),
+        num_experts=tuple(routers.values()),
+        top_k=_top_k(text_config, architecture),
+        hidden_size=_first(text_config, ("hidden_size", "d_model"), default=0),
+        routing_size=sum(routers.values()),
+        max_tokens=config_value(text_config, "max_position_embeddings"),
+        num_parameters=sum(_count(entry.shape) for entry in entries),
+        weight_bytes=sum(entry.size for entry in entries),
+        dtypes=tuple(sorted({entry.dtype for entry in entries})),
+        notes=architecture.notes if architecture else "Not a known architecture; routers are found by their shape.",
+    )
+
+
+def _text_config(config: dict[str, Any], architecture: Architecture | None) -> dict[str, Any]:
+    inner = config.get("text_config")
+    if isinstance(inner, dict) and (architecture is None or config.get("model_type") not in architecture.model_types):
+        return inner
+    return config
+
+
+def _first(config: Mapping[str, Any], keys: tuple[str, ...], *, default: int) -> int:
+    return next((int(config[key]) for key in keys if isinstance(config.get(key), int)), default)
+
+
+def _top_k(config: Mapping[str, Any], architecture: Architecture | None) -> int | tuple[int, ...]:
+    value = config_value(dict(config), architecture.top_k if architecture else "num_experts_per_tok", 0)
+    return tuple(value) if isinstance(value, list) else int(value)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total
+
+
+def routers_in_headers(entries: list[TensorEntry], architecture: Architecture) -> dict[int, int]:
+    """Return the width of the router of every MoE layer, read from tensor names and shapes.
+
+    Args:
+        entries: Headers of all weight files.
+        architecture: The model's row.
+
+    Returns:
+        Layer id to router width, ascending; empty if the file uses names that the row does not know.
+    """
+    names = (architecture.router, *architecture.checkpoint_routers)
+    stack = architecture.layers.rsplit(".", 1)[-1]
+    pattern = re.compile(rf"(?:^|\.){re.escape(stack)}\.(\d+)\.(?:{'|'.join(map(re.escape, names))})(?:\.weight)?$")
+    found: dict[int, int] = {}
+    for entry in entries:
+        match = pattern.search(entry.name)
+        if match and len(entry.shape) == 2:
+            found[int(match.group(1))] = entry.shape[0]
+    return dict(sorted(found.items()))
+
+
+def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:
+    """Build the model without memory for its weights and look for its routers: slower than headers, works for any layout."""
+    import importlib
+
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from moee.backends.huggingface import text_model_of
+    from moee.backends.routers import find_routers, find_routers_by_shape
+
+    if architecture is not None and architecture.native is not None:
+        module, _, function = architecture.native.partition(":")
+        getattr(importlib.import_module(module), function)()
+    try:
+        with torch.device("meta"):
+            model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    except (ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{name!r}: its configuration does not build a model: {str(error).splitlines()[0]}") from error
+    text_model = text_model_of(model)
+    sites = find_routers(text_model, architecture) if architecture else find_routers_by_shape(text_model)
+    widths = {
+        site.layer_id: next(p.shape[0] for p in site.module.parameters() if p.dim() == 2)  # a router's matrix is experts x hidden
+        for site in sites
+    }
+    if not widths:
+        raise no_moe_layers(name)
+    return widths

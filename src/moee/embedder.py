@@ -1,0 +1,382 @@
+"""`MoEE`: the one class that ties prompts, a backend, calibration and fusion together. It holds no maths."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moee import similarity as _similarity
+from moee.backends.base import Backend
+from moee.backends.loading import LoadOptions, backend_of, open_backend
+from moee.calibration import Calibration, batch_standardise
+from moee.calibration_store import find_statistics, store_statistics
+from moee.config import EmbedderConfig, recipe_config
+from moee.data import calibration_texts
+from moee.engine import compute_views
+from moee.errors import NonFiniteActivationsError
+from moee.fusion import fuse
+from moee.pooling import PaddingSide
+from moee.progress import progress_bar
+from moee.prompts import resolve_prompt
+from moee.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
+from moee.texts import check_texts, token_sequences
+from moee.types import Array, CapturePlan, Fusion, ModelInfo, Views
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger("moee")
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Default token budget of a batch, by device type."""
+
+
+class MoEE:
+    """Texts to vectors through a Mixture-of-Experts LLM, as in Li & Zhou, "Your Mixture-of-Experts LLM Is Secretly an
+    Embedding Model For Free" (arXiv 2410.10814).
+
+    A text's vector depends on the text and the configuration alone: not on its batch, its place, or its neighbours
+    (`calibration="batch"`, which copies the original code, is the one exception).
+
+    Example:
+        >>> from moee import MoEE
+        >>> model = MoEE.from_pretrained("fake")
+        >>> model.encode(["a cat", "a dog"], calibration="none").shape
+        (2, 32)
+
+    Args:
+        backend: Runs the model.
+        config: Every choice between a text and its vector.
+        batch_tokens: Token budget of a batch; None chooses by device.
+    """
+
+    def __init__(self, backend: Backend, config: EmbedderConfig, *, batch_tokens: int | None = None) -> None:
+        self._backend = backend
+        self._config = config
+        self._batch_tokens = batch_tokens or BATCH_TOKENS.get(backend.info.device.split(":")[0], BATCH_TOKENS["cpu"])
+        self._calibrations: dict[str, Calibration] = {}
+        self._revision: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        recipe: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        padding_side: PaddingSide = "right",
+        revision: str | None = None,
+        local_files_only: bool = False,
+        allow_pickle: bool = False,
+        **settings: Any,
+    ) -> MoEE:
+        """Load a model by name.
+
+        Args:
+            name: `"demo"` (embedded, needs no network), a hub id, a model folder, or a folder written by `save`.
+            recipe: A named configuration, `"default"` or `"paper"`.
+            dtype: `"float32"`, `"bfloat16"` or `"float16"`; None is bfloat16 where the device computes it natively,
+                else float32. Settled once; see `info`.
+            device: A torch device; None is the first GPU, else the CPU.
+            batch_tokens: Token budget of a batch, padding counted; None chooses by device.
+            padding_side: Of batches; vectors do not depend on it.
+            revision: Of a hub id.
+            local_files_only: Never ask the hub, use what is cached.
+            allow_pickle: Load pickle weights, which can run any code that their author put in.
+            **settings: Any attribute of `EmbedderConfig`, for example `prompt="ke"` or `scoring="logits"`.
+
+        Raises:
+            InputError: If a name or value is unknown; suggests close matches.
+            CheckpointError: If the model's files are missing, corrupt or pickled.
+            NoMoELayersError: If the model is dense.
+            UnsupportedArchitectureError: If its routers cannot be found or used.
+            CalibrationError: If a saved embedder's statistics belong to other weights.
+        """
+        recipe_config(recipe or "default")  # a misspelt recipe is reported before gigabytes are read
+        EmbedderConfig().replace(**settings)
+        saved = read_embedder(Path(name)) if is_saved_embedder(name) else None
+        options = LoadOptions(
+            dtype=dtype,
+            device=device,
+            padding_side=padding_side,
+            include_attention_routers=bool(settings.get("include_attention_routers", saved is not None and saved.config.include_attention_routers)),
+            revision=revision or (saved.revision if saved else None),
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
+        )
+        backend = open_backend(saved.model if saved else name, options)
+        config = saved.config if saved and recipe is None else recipe_config(recipe or "default", model_type=backend.info.model_type)
+        embedder = cls(backend, config.replace(**settings), batch_tokens=batch_tokens)
+        embedder._revision = options.revision
+        if saved is not None:
+            embedder._adopt(saved)
+        return embedder
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        recipe: str = "default",
+        batch_tokens: int | None = None,
+        padding_side: PaddingSide = "right",
+        **settings: Any,
+    ) -> MoEE:
+        """Use an LLM that is already in memory; its weights are shared, and it stays usable for generation.
+
+        Args:
+            model: A decoder of transformers, with or without a language-model head.
+            tokenizer: Its tokenizer.
+            recipe: A named configuration.
+            batch_tokens: Token budget of a batch, padding counted; None chooses by device.
+            padding_side: Of batches; vectors do not depend on it.
+            **settings: Any attribute of `EmbedderConfig`.
+
+        Raises:
+            InputError: If a name or value is unknown.
+            NoMoELayersError: If the model is dense.
+            UnsupportedArchitectureError: If its routers cannot be found or used.
+        """
+        backend = backend_of(
+            model,
+            tokenizer,
+            padding_side=padding_side,
+            include_attention_routers=bool(settings.get("include_attention_routers", False)),
+        )
+        config = recipe_config(recipe, model_type=backend.info.model_type).replace(**settings)
+        return cls(backend, config, batch_tokens=batch_tokens)
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model behind the embedder, with the dtype and device in use."""
+        return self._backend.info
+
+    @property
+    def config(self) -> EmbedderConfig:
+        """Every choice between a text and its vector."""
+        return self._config
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The frozen statistics of the configured prompt; None before they are first needed."""
+        return self._calibrations.get(_key(self._config))
+
+    def __repr__(self) -> str:
+        info, config = self.info, self._config
+        return (
+            f"MoEE({info.name!r}: {info.model_type}, {info.dtype} on {info.device}, {len(info.layer_ids)} routers; recipe={config.recipe!r}, "
+            f"prompt={config.prompt!r}, fusion={config.fusion!r}, alpha={config.alpha!r}, calibration={config.calibration!r})"
+        )
+
+    def encode(
+        self,
+        texts: Sequence[str] | str,
+        *,
+        fusion: Fusion | None = None,
+        alpha: float | None = None,
+        prompt: str | None = None,
+        normalize: bool | None = None,
+        show_progress_bar: bool = False,
+    ) -> Array:
+        """Turn texts into vectors.
+
+        Args:
+            texts: Strings; a single string gives a single vector.
+            fusion: `"hs"`, `"rw"`, `"concat"` or `"sum"`; None is the configured one.
+            alpha: Weight of the routing weights in `"sum"`; None is the configured one.
+            prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
+                at first use, as the configured prompt's are.
+            normalize: Unit length; None is as configured.
+            show_progress_bar: On stderr.
+
+        Returns:
+            `(num_texts, dim)` float32; `(dim,)` for a single string. The cosine of two `"sum"` vectors is
+            `(cos_HS + alpha * cos_RW) / (1 + alpha)`.
+
+        Raises:
+            InputError: If there are no texts, a text is empty, or a name is unknown.
+            TextTypeError: If a text is not a string; names its index.
+            TruncationError: If a text is over the limit under `truncate="error"`.
+            NonFiniteActivationsError: If the model overflows; names the text and the layer.
+        """
+        changes = {"fusion": fusion, "alpha": alpha, "prompt": prompt, "normalize": normalize}
+        config = self._config.replace(**{name: value for name, value in changes.items() if value is not None})
+        if isinstance(texts, str):
+            return self._encode([texts], config, show_progress_bar)[0]
+        return self._encode(texts, config, show_progress_bar)
+
+    def encode_query(self, queries: Sequence[str] | str, **options: Any) -> Array:
+        """Encode queries: `encode` with the configured `query_prompt`, if there is one.
+
+        Args:
+            queries: Strings, or one.
+            **options: As `encode`.
+        """
+        return self.encode(queries, **{"prompt": self._config.query_prompt, **options})
+
+    def encode_document(self, documents: Sequence[str] | str, **options: Any) -> Array:
+        """Encode documents: `encode` with the configured `document_prompt`, if there is one.
+
+        Args:
+            documents: Strings, or one.
+            **options: As `encode`.
+        """
+        return self.encode(documents, **{"prompt": self._config.document_prompt, **options})
+
+    def encode_views(
+        self, texts: Sequence[str] | str, *, prompt: str | None = None, show_progress_bar: bool = False
+    ) -> Views:
+        """Turn texts into their two views, before calibration and fusion.
+
+        Args:
+            texts: Strings; a single string gives views of one row.
+            prompt: Name of a prompt or a template with `{text}`; None is the configured one.
+            show_progress_bar: On stderr.
+
+        Returns:
+            Hidden states and routing weights, with the layers and widths of the routers.
+
+        Raises:
+            InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
+        """
+        config = self._config.replace(prompt=prompt) if prompt is not None else self._config
+        return self._views([texts] if isinstance(texts, str) else texts, config, "Embedding" if show_progress_bar else None)
+
+    def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+        """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.similarity`."""
+        return _similarity.similarity(a, b)
+
+    def similarity_pairwise(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+        """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.similarity`."""
+        return _similarity.similarity_pairwise(a, b)
+
+    def calibrate(self, texts: Sequence[str], *, show_progress_bar: bool = False) -> Calibration:
+        """Fit frozen statistics on texts of your own; they need no labels. Used by every later `encode`.
+
+        Args:
+            texts: At least two different strings; a few thousand that look like what will be embedded are best.
+            show_progress_bar: On stderr.
+
+        Returns:
+            The statistics of the configured prompt. Prompts for queries and documents get their own.
+
+        Raises:
+            CalibrationError: If there are too few texts.
+            InputError: If the configured calibration uses no statistics.
+        """
+        for prompt in self._prompts():
+            config = self._config.replace(prompt=prompt)
+            self._calibrations[_key(config)] = self._fit(texts, config, "user", "Calibrating" if show_progress_bar else None)
+        return self._calibrations[_key(self._config)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the embedder: `config.json` and its statistics, never the weights.
+
+        Args:
+            folder: Created or replaced as a whole.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        keys = [_key(self._config.replace(prompt=prompt)) for prompt in self._prompts()]
+        fitted = [self._calibrations[key] for key in keys if key in self._calibrations]
+        # all or none: on reading, statistics are matched to prompts by their order
+        statistics = tuple(fitted) if len(fitted) == len(keys) else ()
+        write_embedder(Path(folder), SavedEmbedder(self.info.name, self._revision, self.info.fingerprint, self._config, statistics))
+
+    def close(self) -> None:
+        """Release the model. The embedder cannot be used afterwards."""
+        self._backend.close()
+
+    def _encode(self, texts: Sequence[str], config: EmbedderConfig, show_progress_bar: bool) -> Array:
+        statistics = self._statistics(config)
+        views = self._views(texts, config, "Embedding" if show_progress_bar else None)
+        return self._fuse(views, config, statistics)
+
+    def _views(self, texts: Sequence[str], config: EmbedderConfig, progress: str | None) -> Views:
+        checked = check_texts(texts, on_empty=config.on_empty)
+        limits = [limit for limit in (config.max_length, self.info.max_tokens) if limit is not None]
+        sequences = token_sequences(
+            checked,
+            resolve_prompt(config.prompt),
+            self._backend.tokenize,
+            cleaning=config.cleaning,
+            truncate=config.truncate,
+            max_tokens=min(limits, default=None),
+        )
+        plan = CapturePlan(
+            hidden_pooling=config.hidden_pooling,
+            hidden_layers=config.hidden_layers,
+            routing_pooling=config.routing_pooling,
+            routing_layers=config.routing_layers,
+            scoring=config.scoring,
+        )
+        with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
+            try:
+                return compute_views(self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_progress=advance)
+            except NonFiniteActivationsError as error:
+                raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
+
+    def _fuse(self, views: Views, config: EmbedderConfig, statistics: Calibration | None) -> Array:
+        """Calibrate and fuse; the only step after the model has run."""
+        hidden, routing = views.hidden_states, views.routing_weights
+        if config.calibration == "batch" and config.fusion != "hs":
+            # the original code standardises every method but its hidden-state baseline
+            hidden = batch_standardise(hidden, config.batch_size)
+            routing = batch_standardise(routing, config.batch_size)
+        if statistics is not None:
+            hidden, routing = statistics.apply(views, config.calibration)
+        alpha = config.alpha
+        if alpha == "auto":
+            alpha = statistics.alpha(config.calibration) if statistics is not None else 1.0
+        if config.normalize or config.fusion == "sum":
+            return fuse(hidden, routing, config.fusion, alpha)
+        chosen = {"hs": [hidden], "rw": [routing], "concat": [hidden, routing]}[config.fusion]
+        return np.ascontiguousarray(np.concatenate(chosen, axis=1))
+
+    def _statistics(self, config: EmbedderConfig) -> Calibration | None:
+        """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""
+        if config.calibration in ("none", "batch"):
+            return None
+        if _key(config) not in self._calibrations:
+            found = find_statistics(self.info, config)
+            if found is None:
+                texts = calibration_texts()
+                logger.warning(
+                    "%s has no calibration statistics for this prompt: fitting them on %d built-in sentences, once. "
+                    "calibration='none' does without; model.calibrate(texts) uses your own.",
+                    self.info.name,
+                    len(texts),
+                )
+                found = self._fit(texts, config, "builtin", "Calibrating")
+                store_statistics(found, self.info, config)
+            self._calibrations[_key(config)] = found
+        return self._calibrations[_key(config)]
+
+    def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
+        views = self._views(texts, config, progress)
+        return Calibration.fit(views, info=self.info, config=config, texts=label)
+
+    def _prompts(self) -> list[str]:
+        """The configured prompts, the main one first, each once."""
+        prompts = (self._config.prompt, self._config.query_prompt, self._config.document_prompt)
+        return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
+
+    def _adopt(self, saved: SavedEmbedder) -> None:
+        """Take over saved statistics; each must belong to this model and to one of its prompts."""
+        for prompt, statistics in zip(self._prompts(), saved.calibrations, strict=False):
+            config = self._config.replace(prompt=prompt)
+            statistics.check(self.info, config)
+            self._calibrations[_key(config)] = statistics
+
+
+def _key(config: EmbedderConfig) -> str:
+    return repr((sorted(config.view_key().items()), config.gamma))
