@@ -250,6 +250,26 @@ class MoEE:
         config = self._config.replace(prompt=prompt) if prompt is not None else self._config
         return self._views([texts] if isinstance(texts, str) else texts, config, "Embedding" if show_progress_bar else None)
 
+    def fuse(
+        self, views: Views, *, fusion: Fusion | None = None, alpha: float | None = None, normalize: bool | None = None
+    ) -> Array:
+        """Turn views of the configured prompt into vectors: the last step of `encode`, without the model.
+
+        One pass over the texts can so serve several fusions: `fuse(encode_views(texts))` equals `encode(texts)`.
+
+        Args:
+            views: From `encode_views` of this embedder.
+            fusion: As `encode`.
+            alpha: As `encode`.
+            normalize: As `encode`.
+
+        Returns:
+            `(num_texts, dim)` float32.
+        """
+        changes = {"fusion": fusion, "alpha": alpha, "normalize": normalize}
+        config = self._config.replace(**{name: value for name, value in changes.items() if value is not None})
+        return self._fuse(views, config, self._statistics(config))
+
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
         """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.similarity`."""
         return _similarity.similarity(a, b)
