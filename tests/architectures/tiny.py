@@ -42,7 +42,7 @@ def tiny_config(model_type: str) -> Any:
         getattr(importlib.import_module(module), function)()
     config = CONFIG_MAPPING[model_type](**{"vocab_size": VOCAB, **_NO_SPECIAL_TOKENS, **row.tiny})
     if hasattr(config, "initializer_range"):
-        config.initializer_range = 0.15  # the usual 0.02 makes tokens so alike that a wrong mask would pass
+        config.initializer_range = 0.1  # the usual 0.02 makes tokens so alike that a wrong mask would pass
     config.use_cache = False
     return config
 
@@ -131,7 +131,31 @@ class Trace:
     experts: npt.NDArray[np.int64] | None = None
 
 
-SELECTION: dict[str, Callable[[Any], npt.NDArray[np.int64]]] = {}
+def _jetmoe_selection(output: Any) -> npt.NDArray[np.int64]:
+    """Undo the grouping: `batch_index` names the token of every slot, `expert_size` cuts slots into experts."""
+    _, batch_index, _, expert_size, logits = output
+    experts = np.repeat(np.arange(len(expert_size)), expert_size)
+    tokens = batch_index.numpy()
+    return np.stack([np.sort(experts[tokens == token]) for token in range(len(logits))])
+
+
+def _llama4_selection(output: Any) -> npt.NDArray[np.int64]:
+    """Every expert runs; those not chosen get an input scaled by exactly 0."""
+    scores = output[0].detach()
+    return np.stack([row.nonzero().flatten().numpy() for row in scores])
+
+
+def _zaya_selection(output: Any) -> npt.NDArray[np.int64]:
+    """The skip choice, the last class, is handed on as expert 0 with weight 0."""
+    logits, weights, index, _ = output
+    return torch.where(weights == 0, logits.shape[-1] - 1, index).numpy()
+
+
+SELECTION: dict[str, Callable[[Any], npt.NDArray[np.int64]]] = {
+    "JetMoeTopKGating": _jetmoe_selection,
+    "Llama4Router": _llama4_selection,
+    "ZayaRouter": _zaya_selection,
+}
 """By router class: how to read the experts used from its output, where neither it nor the experts get an index."""
 
 

@@ -23,6 +23,8 @@ class Architecture:
         output: Which element of the router's return value is read; None if it returns a bare tensor.
         reads: What that element holds. Probabilities are turned back into logits by a logarithm.
         scoring_func: What the model makes of its logits, a key of `routing.SCORING_FUNCS`.
+        scoring_from: Configuration key that chooses the scoring function, and what its values mean. `scoring_func` is
+            used where a configuration lacks the key; a value that is not listed is an error.
         top_k: Configuration key of the number of experts per token; dots reach into sub-configurations.
         bias: Path, under a decoder layer, of the correction bias that enters the selection and never a weight.
         bias_on: Whether that bias is added to the native scores or to the logits.
@@ -50,6 +52,7 @@ class Architecture:
     output: int | None = 0
     reads: Literal["logits", "probabilities"] = "logits"
     scoring_func: str = "softmax"
+    scoring_from: tuple[str, Mapping[object, str]] | None = None
     top_k: str = "num_experts_per_tok"
     bias: str | None = None
     bias_on: Literal["scores", "logits"] = "scores"
