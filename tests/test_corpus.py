@@ -121,11 +121,11 @@ def test_values_that_are_not_strings_are_refused_with_the_line(
 def test_parquet_nulls_and_numbers_are_refused_with_the_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": ["one", None], "n": [1, 2]}), path)
-    with pytest.raises(TextTypeError, match="in row 1 of .* is missing"):
+    with pytest.raises(TextTypeError, match=r"in row 1 of .* is missing"):
         read_texts(str(path))
-    with pytest.raises(TextTypeError, match="in row 0 of .* is of type int: 1"):
+    with pytest.raises(TextTypeError, match=r"in row 0 of .* is of type int: 1"):
         read_texts(str(path), column="n")
-    with pytest.raises(InputError, match="has no column 'body'. Columns there: 'text', 'n'"):
+    with pytest.raises(InputError, match=r"has no column 'body'. Columns there: 'text', 'n'"):
         read_texts(str(path), column="body")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.errors import InputError, MissingExtraError, OutputError
-from moee.files import atomic_file
+from moee.files import atomic_file, check_writable
 
 if TYPE_CHECKING:
     from moee.types import Array, Views
@@ -63,7 +63,7 @@ def check_output(path: Path, *, with_views: bool = False) -> None:
         raise OutputError(f"Cannot write {str(path)!r}: it is a folder. Give a file name inside it.")
     if not path.parent.is_dir():
         raise OutputError(f"Cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. Create it first.")
-    _probe(path)
+    check_writable(path)
 
 
 def write(path: Path, embedded: Embedded) -> None:
@@ -90,19 +90,6 @@ def jsonl_records(embedded: Embedded) -> Iterator[dict[str, Any]]:
 def _floats(row: Array) -> list[float]:
     """Return the shortest decimals that give back the same float32; the float64 of a float32 has twice the digits."""
     return [float(str(value)) for value in row]
-
-
-def _probe(path: Path) -> None:
-    """Create and remove a file beside `path`: permissions alone do not tell (read-only mounts, quotas, root)."""
-    probe = path.with_name(f".{path.name}.probe")
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {str(path)!r}: {error.strerror or error}. "
-            "Choose a folder that you may write to, or change its permissions."
-        ) from error
 
 
 def _write_npy(path: Path, embedded: Embedded) -> None:

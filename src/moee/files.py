@@ -31,6 +31,24 @@ def _explain(target: Path, error: OSError) -> OutputError:
     )
 
 
+def check_writable(target: Path) -> None:
+    """Find out whether a file or folder called `target` could be created, before any work is done for it.
+
+    A file is created and removed in the nearest folder that exists: permissions alone do not tell (read-only mounts,
+    quotas, root).
+
+    Raises:
+        OutputError: If it could not.
+    """
+    try:
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{target.name}.", suffix=".tmp")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise _explain(target, error) from error
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` on success, delete it on any error.

@@ -1,0 +1,65 @@
+"""`moee calibrate`: fit the frozen statistics of a model and save them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moee.cli import options
+from moee.cli.console import note, print_json, print_text
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help='"demo", a model folder, or a hub id.')],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for config.json and calibration.safetensors; weights stay put.")
+    ],
+    texts: Annotated[
+        str | None,
+        typer.Option("--texts", help="Your own texts, unlabelled: any INPUT of `moee embed`. Built-in if not given."),
+    ] = None,
+    text_column: options.TextColumn = "text",
+    recipe: options.Recipe = None,
+    prompt: options.Prompt = None,
+    calibration: options.CalibrationMethod = None,
+    scoring: options.Scoring = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Fit frozen statistics and save an embedder with them.
+
+    Statistics of your own kind of text are worth more than the built-in general ones. They are fitted once and then
+    frozen: the vector of a text never depends on the texts beside it.
+
+    \b
+    Examples:
+      moee calibrate demo --texts corpus.jsonl --out my-embedder
+      moee embed new.txt -m my-embedder -o new.npy
+    """
+    from moee.corpus import read_texts
+    from moee.data import calibration_texts
+
+    options.check_out_folder(out, holds="config.json")
+    corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
+    embedder = options.open_model(
+        model,
+        recipe=recipe,
+        prompt=prompt,
+        calibration=calibration,
+        scoring=scoring,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        device=device,
+    )
+    embedder.calibrate(corpus, show_progress_bar=True)
+    embedder.save(out)
+    if as_json:
+        print_json({"output": str(out), "model": embedder.info.name, "num_texts": len(corpus)})
+    else:
+        print_text(str(out))
+    note(f'Fitted on {len(corpus)} texts. Use it with: moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")')

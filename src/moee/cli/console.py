@@ -1,0 +1,132 @@
+"""What every command prints with: data to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TextIO
+
+PLAIN_WIDTH = 110
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document. `Any`: whatever `json` can write."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_json_lines(records: Iterable[dict[str, Any]]) -> None:
+    """Print one JSON object a line."""
+    for record in records:
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def print_text(text: str = "") -> None:
+    """Print a line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Print a line about the work, not of it."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", wrap: bool = False) -> None:
+    """Print a table: drawn and fitted to the window on a terminal; elsewhere aligned text, one line for each row.
+
+    Args:
+        columns: Headings. One that starts with `>` is for numbers and aligned right.
+        rows: Cells as text, one for each column.
+        title: Printed above.
+        wrap: Break long cells to fit `PLAIN_WIDTH` also where the output is no terminal, for columns of prose.
+    """
+    cells = [list(row) for row in rows]
+    if sys.stdout.isatty():
+        _print_drawn(columns, cells, title, show_lines=wrap)
+    else:
+        print_text("\n".join(_wrapped(columns, cells, title) if wrap else _aligned(columns, cells, title)))
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Iterator[str]:
+    """Yield lines without trailing blanks, so that `grep`, `cut` and `awk` find whole rows."""
+    if title:
+        yield title
+    headed = [[name.removeprefix(">") for name in columns], *rows]
+    widths = [max(len(row[place]) for row in headed) for place in range(len(columns))]
+    for row in headed:
+        padded = (
+            cell.rjust(width) if name.startswith(">") else cell.ljust(width)
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        )
+        yield "  ".join(padded).rstrip()
+
+
+def _wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Iterator[str]:
+    from rich.console import Console
+
+    console = Console(width=PLAIN_WIDTH, no_color=True, highlight=False, force_terminal=False)
+    table = _table(columns, rows, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    with console.capture() as capture:
+        console.print(table)
+    if title:
+        yield title
+    for line in capture.get().splitlines():
+        yield line.rstrip()
+
+
+def _print_drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, show_lines: bool) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(
+        _table(columns, rows, title=title or None, title_justify="left", show_lines=show_lines)
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], **style: Any) -> Any:
+    """Build rich's table. `Any`: rich's keyword arguments, and rich itself is imported only here."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(**style)
+    for name in columns:
+        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # literal text: square brackets in data are no markup
+    return table
+
+
+def human_bytes(count: int) -> str:
+    """Return a size with its unit, for example `1.5 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def route_messages(*, quiet: bool) -> None:
+    """Send the package's log and Python's warnings to standard error, one readable line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("moee")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print the message without the line of source it came from: the reader of a command does not know the source."""
+    note(f"Warning: {message}" if issubclass(category, UserWarning) else f"Warning ({category.__name__}): {message}")

@@ -1,0 +1,144 @@
+"""`moee demo`: real sentences through the embedded default, and what each view finds nearest."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from moee.cli import options
+from moee.cli.console import note, print_json, print_table, print_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moee.data import DemoSentence
+    from moee.embedder import MoEE
+    from moee.types import Array
+
+FUSIONS: tuple[Literal["hs", "rw", "sum"], ...] = ("hs", "rw", "sum")
+HEADINGS = {"hs": "HS (hidden state)", "rw": "RW (routing weights)", "sum": "sum (both)"}
+
+NEXT = """What to try next:
+  moee similarity "A cat sat down." "A kitten took a seat." "Rates rose again."
+  moee embed FILE.csv --text-column COLUMN -o vectors.npy
+  moee demo --query "your own question"
+  moee embed FILE.txt -m MODEL_FOLDER        any of the models that `moee models` lists"""
+
+
+def demo(
+    model: options.ModelName = "demo",
+    query: Annotated[
+        list[str] | None, typer.Option("--query", help="Your own query instead of the built-in ones; may be repeated.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=10, help="Neighbours shown for each query.")] = 3,
+    as_json: options.Json = False,
+) -> None:
+    """Show what each view finds nearest, on real sentences.
+
+    Embeds sentences of nine topics and prints the nearest neighbours of a few queries under each view.
+
+    The first run builds the embedded default model into the cache, which takes up to a minute.
+
+    \b
+    Examples:
+      moee demo
+      moee demo --query "Is it going to rain tomorrow?" --top 5
+    """
+    from moee.corpus import check_text
+    from moee.data import demo_queries, demo_sentences
+
+    sentences = demo_sentences()
+    queries = [(check_text(text, "--query"), "") for text in query or ()]
+    queries = queries or [(row.text, row.topic) for row in demo_queries()]
+
+    started = time.perf_counter()
+    embedder = options.open_model(model)
+    loaded = time.perf_counter()
+    texts = [*(row.text for row in sentences), *(text for text, _ in queries)]
+    results = _neighbours(embedder, texts, len(sentences), top)
+    seconds = {"load": loaded - started, "encode": time.perf_counter() - loaded}
+
+    report = _report(embedder, sentences, queries, results)
+    report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+    if as_json:
+        print_json(report)
+        return
+    _show(report)
+    note(NEXT)
+
+
+def _neighbours(
+    embedder: MoEE, texts: list[str], num_sentences: int, top: int
+) -> dict[str, list[list[tuple[int, float]]]]:
+    """For each fusion and query: the nearest sentences as (index, similarity), best first."""
+    results: dict[str, list[list[tuple[int, float]]]] = {}
+    views = embedder.encode_views(texts, show_progress_bar=True)
+    for fusion in FUSIONS:
+        vectors = embedder.fuse(views, fusion=fusion)
+        results[fusion] = _nearest(embedder.similarity(vectors[num_sentences:], vectors[:num_sentences]), top)
+    return results
+
+
+def _nearest(scores: Array, top: int) -> list[list[tuple[int, float]]]:
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [[(int(index), float(row[index])) for index in best] for row, best in zip(scores, order, strict=True)]
+
+
+def _report(
+    embedder: MoEE,
+    sentences: Sequence[DemoSentence],
+    queries: Sequence[tuple[str, str]],
+    results: dict[str, list[list[tuple[int, float]]]],
+) -> dict[str, Any]:
+    """Put everything that is shown into one JSON-ready value."""
+    entries = []
+    for number, (text, topic) in enumerate(queries):
+        found = {
+            fusion: [
+                {"text": sentences[index].text, "topic": sentences[index].topic, "similarity": round(score, 4)}
+                for index, score in results[fusion][number]
+            ]
+            for fusion in FUSIONS
+        }
+        entries.append({"query": text, "topic": topic or None, "neighbours": found})
+    return {
+        "model": embedder.info.name,
+        "device": embedder.info.device,
+        "dtype": embedder.info.dtype,
+        "num_sentences": len(sentences),
+        "queries": entries,
+        "same_topic": _same_topic(entries),
+    }
+
+
+def _same_topic(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """For each fusion, how many of the neighbours have their query's topic, as `found/shown`; {} without topics."""
+    known = [entry for entry in entries if entry["topic"]]
+    counts: dict[str, str] = {}
+    for fusion in FUSIONS if known else ():
+        topics = [(row["topic"], entry["topic"]) for entry in known for row in entry["neighbours"][fusion]]
+        counts[fusion] = f"{sum(found == wanted for found, wanted in topics)}/{len(topics)}"
+    return counts
+
+
+def _show(report: dict[str, Any]) -> None:
+    for entry in report["queries"]:
+        columns = [[f"{row['similarity']:.2f} {row['text']}" for row in entry["neighbours"][name]] for name in FUSIONS]
+        print_table(
+            [HEADINGS[name] for name in FUSIONS],
+            zip(*columns, strict=True),
+            title=f"Nearest to: {entry['query']}",
+            wrap=True,
+        )
+        print_text()
+    if report["same_topic"]:
+        shares = ", ".join(f"{name} {share}" for name, share in report["same_topic"].items())
+        print_text(f"Neighbours of the query's own topic: {shares}")
+    seconds = report["seconds"]
+    print_text(
+        f"{report['num_sentences']} sentences and {len(report['queries'])} queries with {report['model']} "
+        f"({report['dtype']} on {report['device']}): {seconds['encode']:.1f} s, and {seconds['load']:.1f} s to load"
+    )

@@ -1,0 +1,118 @@
+"""`moee embed`: a file of texts into a file of vectors."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moee.cli import options
+from moee.cli.console import note, print_json, print_json_lines
+
+if TYPE_CHECKING:
+    from moee.embedder import MoEE
+    from moee.export import Embedded
+
+
+def embed(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
+        ),
+    ],
+    *,
+    model: options.ModelName = "demo",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A .npy, .npz, .jsonl or .parquet file; JSON Lines on standard output if not given."
+        ),
+    ] = None,
+    fusion: options.Fusion = None,
+    alpha: options.Alpha = None,
+    prompt: options.Prompt = None,
+    recipe: options.Recipe = None,
+    calibration: options.CalibrationMethod = None,
+    scoring: options.Scoring = None,
+    text_column: options.TextColumn = "text",
+    views: Annotated[
+        bool, typer.Option("--views", help="Also write the hidden states and the routing weights themselves.")
+    ] = False,
+    max_length: options.MaxLength = None,
+    truncate: options.Truncate = None,
+    on_empty: options.OnEmpty = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
+) -> None:
+    """Turn a file of texts into vectors.
+
+    One vector for each text, in the order of the input.
+
+    Every record of .jsonl and .parquet has index, text and embedding, and with --views also hidden_states and
+    routing_weights. An .npz file has them as arrays, with layer_ids and num_experts; an .npy file has the vectors only.
+
+    \b
+    Examples:
+      moee embed reviews.csv --text-column review -o reviews.npy
+      cat questions.txt | moee embed - --fusion hs > questions.jsonl
+      moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
+    """
+    from moee.corpus import read_texts
+    from moee.export import check_output
+
+    if output is not None:
+        check_output(output, with_views=views)
+    texts = read_texts(source, column=text_column)
+    embedder = options.open_model(
+        model,
+        recipe=recipe,
+        fusion=fusion,
+        alpha=options.parse_alpha(alpha),
+        prompt=prompt,
+        calibration=calibration,
+        scoring=scoring,
+        max_length=max_length,
+        truncate=truncate,
+        on_empty=on_empty,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        device=device,
+    )
+    started = time.perf_counter()
+    embedded = _encode(embedder, texts, with_views=views)
+    _deliver(embedder, embedded, output, as_json=as_json, seconds=time.perf_counter() - started)
+
+
+def _encode(embedder: MoEE, texts: list[str], *, with_views: bool) -> Embedded:
+    from moee.export import Embedded
+
+    views = embedder.encode_views(texts, show_progress_bar=True)
+    return Embedded(texts=texts, vectors=embedder.fuse(views), views=views if with_views else None)
+
+
+def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json: bool, seconds: float) -> None:
+    """Write the file or print the records, and say what was done."""
+    from moee.export import jsonl_records, write
+
+    summary: dict[str, Any] = {
+        "model": embedder.info.name,
+        "num_texts": len(embedded.texts),
+        "dim": int(embedded.vectors.shape[1]),
+        "seconds": round(seconds, 3),
+        "config": embedder.config.to_dict(),
+    }
+    if output is not None:
+        write(output, embedded)
+        if as_json:
+            print_json({"output": str(output), **summary})
+    elif as_json:
+        print_json({**summary, "records": list(jsonl_records(embedded))})
+    else:
+        print_json_lines(jsonl_records(embedded))
+    target = f" -> {output}" if output is not None else ""
+    note(f"{summary['num_texts']} texts, {summary['dim']} dimensions, {seconds:.1f} s{target}")

@@ -1,0 +1,90 @@
+"""The options that several commands share, and the one way from them to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moee.errors import InputError, OutputError
+from moee.files import check_writable
+
+if TYPE_CHECKING:
+    from moee.embedder import MoEE
+
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help='"demo", a model folder, a hub id, or a folder that `moee calibrate --out` wrote.'
+    ),
+]
+Recipe = Annotated[str | None, typer.Option(help="Named configuration: default, or paper (the original code's).")]
+Prompt = Annotated[str | None, typer.Option(help="Name of a prompt, or a template that holds {text}.")]
+Fusion = Annotated[
+    str | None, typer.Option(metavar="hs|rw|concat|sum", help="Hidden state, routing weights, or both in one vector.")
+]
+Alpha = Annotated[str | None, typer.Option(metavar="NUMBER|auto", help="Weight of the routing weights in the sum.")]
+CalibrationMethod = Annotated[
+    str | None, typer.Option("--calibration", metavar="zscore|spectral|none", help="How frozen statistics are applied.")
+]
+Scoring = Annotated[
+    str | None, typer.Option(metavar="softmax|native|logits|topk", help="How router logits become routing weights.")
+]
+MaxLength = Annotated[int | None, typer.Option(help="Longest prompt in tokens; the model's own limit if not given.")]
+Truncate = Annotated[str | None, typer.Option(metavar="warn|error|end", help="What to do with a text over the limit.")]
+OnEmpty = Annotated[str | None, typer.Option(metavar="error|encode", help="What to do with an empty text.")]
+BatchTokens = Annotated[int | None, typer.Option(help="Tokens in a batch, padding included; lower it to save memory.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="float32|bfloat16|float16", help="Of the computation; chosen by the machine if not given."),
+]
+Device = Annotated[str | None, typer.Option(help="For example cpu or cuda:0; chosen by the machine if not given.")]
+TextColumn = Annotated[str, typer.Option(help="Field of a .jsonl, .csv or .parquet file that holds the text.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def parse_alpha(value: str | None) -> float | str | None:
+    """Return the number, `"auto"`, or None.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if value is None or value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InputError(f"--alpha is {value!r}; it must be auto or a number, for example 0.5.") from error
+
+
+def check_out_folder(folder: Path, *, holds: str) -> None:
+    """Refuse an output folder that could not be written, or that holds something else which would be replaced.
+
+    Args:
+        folder: It is written as a whole, so what is in it goes.
+        holds: A file by which an earlier result of the same command is known; that may be replaced.
+
+    Raises:
+        OutputError: If it is not safe or not possible to write it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"Cannot write the folder {str(folder)!r}: there is a file of that name. Choose another.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / holds).is_file():
+        raise OutputError(
+            f"{str(folder)!r} holds other files (and no {holds}), and would be replaced as a whole. "
+            "Choose a new or empty folder."
+        )
+    check_writable(folder)
+
+
+def open_model(name: str, **options: Any) -> MoEE:
+    """Load a model with the options that were given; those that were not keep the recipe's or the saved value.
+
+    Args:
+        name: As `MoEE.from_pretrained` takes it.
+        **options: Its keyword arguments; None means not given. `Any`: each has a type of its own and is checked there.
+    """
+    from moee.embedder import MoEE
+
+    return MoEE.from_pretrained(name, **{key: value for key, value in options.items() if value is not None})
