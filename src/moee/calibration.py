@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -41,7 +41,7 @@ SPECTRAL_DIRECTIONS = 64
 _TEXTS_PER_DIRECTION = 8
 """A direction is flattened only if there are this many texts for it: leading eigenvalues of few texts are too large."""
 
-FrozenMethod = Literal["zscore", "spectral"]
+FROZEN_METHODS = ("zscore", "spectral")
 """The methods that use frozen statistics."""
 
 
@@ -82,9 +82,7 @@ class Calibration:
     view_key: Mapping[str, Any]
 
     @classmethod
-    def fit(
-        cls, views: Views, *, info: ModelInfo, config: EmbedderConfig, texts: str = "user", prompt: str | None = None
-    ) -> Calibration:
+    def fit(cls, views: Views, *, info: ModelInfo, config: EmbedderConfig, texts: str = "user") -> Calibration:
         """Fit the statistics, in float64.
 
         Args:
@@ -92,7 +90,6 @@ class Calibration:
             info: The model behind the views.
             config: Gives `gamma` and the view key.
             texts: A word for the origin of the texts, kept with the statistics.
-            prompt: The prompt of the views, if it is not `config.prompt`.
 
         Raises:
             InputError: If there are fewer than two texts.
@@ -124,11 +121,11 @@ class Calibration:
             texts=texts,
             model=info.name,
             fingerprint=info.fingerprint,
-            view_key=config.view_key(prompt),
+            view_key=config.view_key(),
         )
         return fitted._with_alphas(views)
 
-    def apply(self, views: Views, method: FrozenMethod) -> tuple[Array, Array]:
+    def apply(self, views: Views, method: CalibrationMethod) -> tuple[Array, Array]:
         """Calibrate views.
 
         Args:
@@ -143,16 +140,16 @@ class Calibration:
         Raises:
             CalibrationError: If the views have other widths than those of the fit.
         """
-        check_choice("frozen calibration", method, get_args(FrozenMethod))
+        check_choice("frozen calibration", method, FROZEN_METHODS)
         self._check_widths(views)
         return self._hidden(views.hidden_states, method), self._routing(views.routing_weights)
 
-    def alpha(self, method: FrozenMethod) -> float:
+    def alpha(self, method: CalibrationMethod) -> float:
         """Return the closed-form weight of RW in the sum: sd(cos_HS) / sd(cos_RW) over pairs of calibration texts."""
-        check_choice("frozen calibration", method, get_args(FrozenMethod))
+        check_choice("frozen calibration", method, FROZEN_METHODS)
         return self.alphas[method]
 
-    def check(self, info: ModelInfo, config: EmbedderConfig, prompt: str | None = None) -> None:
+    def check(self, info: ModelInfo, config: EmbedderConfig) -> None:
         """Check that these statistics belong to a model and configuration.
 
         Raises:
@@ -163,7 +160,7 @@ class Calibration:
                 f"The calibration was fitted for the model {self.model!r} (weights {self.fingerprint}), "
                 f"not for {info.name!r} (weights {info.fingerprint}). Calibrate this model."
             )
-        wanted = config.view_key(prompt)
+        wanted = config.view_key()
         for key in sorted(set(wanted) | set(self.view_key)):
             if self.view_key.get(key) != wanted.get(key):
                 raise CalibrationError(
@@ -215,8 +212,8 @@ class Calibration:
                 f"{FORMAT_VERSION}. Calibrate again."
             )
         facts["num_experts"] = tuple(facts["num_experts"])
-        wide = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
-        return cls(**wide, **{name: facts[name] for name in _FACTS})
+        values: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
+        return cls(**values, **{name: facts[name] for name in _FACTS})
 
     def _check_widths(self, views: Views) -> None:
         found = (views.hidden_states.shape[1], views.num_experts)
@@ -227,7 +224,7 @@ class Calibration:
                 f"but these have {found}. Calibrate again."
             )
 
-    def _hidden(self, hidden_states: Array, method: FrozenMethod) -> Array:
+    def _hidden(self, hidden_states: Array, method: CalibrationMethod) -> Array:
         z = (hidden_states - self.hidden_mean) * self.hidden_scale
         if method == "zscore":
             return z.astype(np.float32)
@@ -245,7 +242,7 @@ class Calibration:
     def _with_alphas(self, views: Views) -> Calibration:
         routing = cosine_spread(unit(self._routing(views.routing_weights)))
         alphas = {}
-        for method in get_args(FrozenMethod):
+        for method in FROZEN_METHODS:
             hidden = cosine_spread(unit(self._hidden(views.hidden_states, method)))
             # Without a spread (two texts, or routers that never change) there is nothing to match.
             alphas[method] = hidden / routing if hidden > 0 and routing > 0 else 1.0
@@ -257,7 +254,7 @@ _FACTS = ("num_experts", "gamma", "alphas", "num_texts", "texts", "model", "fing
 
 
 def _num_directions(hidden_states: Array) -> int:
-    num_texts, hidden_size = hidden_states.shape
+    num_texts, hidden_size = hidden_states.shape[0], hidden_states.shape[1]
     return min(SPECTRAL_DIRECTIONS, hidden_size // 8, num_texts // _TEXTS_PER_DIRECTION)
 
 
@@ -265,7 +262,7 @@ def _check_finite(views: Views) -> None:
     for name, rows in (("hidden state", views.hidden_states), ("routing weights", views.routing_weights)):
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            raise NonFiniteActivationsError(row=int(bad[0]), what=f"{name} (in calibration)")
+            raise NonFiniteActivationsError(row=int(bad[0]), what=name)
 
 
 def _routing_statistics(views: Views) -> tuple[Wide, Wide]:
@@ -302,31 +299,3 @@ def batch_standardise(rows: Array, batch_size: int) -> Array:
             deviation = batch.std(axis=0, ddof=1)
             result[start : start + batch_size] = (batch - batch.mean(axis=0)) / (deviation + 1e-8)
     return result
-
-
-def calibrate_views(
-    views: Views, method: CalibrationMethod, *, calibration: Calibration | None = None, batch_size: int = 128
-) -> tuple[Array, Array]:
-    """Return calibrated hidden states and routing weights by any method.
-
-    Args:
-        views: Of any texts.
-        method: `"none"` returns the views as they are, `"batch"` is `batch_standardise`, the others need `calibration`.
-        calibration: Frozen statistics.
-        batch_size: For `"batch"`.
-
-    Raises:
-        UnknownNameError: If the method is unknown.
-        CalibrationError: If statistics are needed and none are given, or they do not fit.
-    """
-    check_choice("calibration", method, get_args(CalibrationMethod))
-    if method == "none":
-        return views.hidden_states, views.routing_weights
-    if method == "batch":
-        return batch_standardise(views.hidden_states, batch_size), batch_standardise(views.routing_weights, batch_size)
-    if calibration is None:
-        raise CalibrationError(
-            f"Calibration {method!r} needs frozen statistics and there are none. "
-            'Fit them with `calibrate(texts)`, or choose calibration="none".'
-        )
-    return calibration.apply(views, method)

@@ -126,17 +126,14 @@ class EmbedderConfig:
         _check_keys(changes)
         return _replace(self, **changes)
 
-    def view_key(self, prompt: str | None = None) -> dict[str, Any]:
+    def view_key(self) -> dict[str, Any]:
         """Return the choices that decide the two views, and so which calibration statistics fit.
 
-        Args:
-            prompt: The prompt in use if it is not `self.prompt`: statistics belong to one prompt.
-
         Returns:
-            A JSON-ready mapping, with the prompt's text in place of its name.
+            A JSON-ready mapping, with the text of `prompt` in place of its name.
         """
         return {
-            "prompt": resolve_prompt(self.prompt if prompt is None else prompt),
+            "prompt": resolve_prompt(self.prompt),
             "cleaning": self.cleaning,
             "hidden_pooling": self.hidden_pooling,
             "hidden_layers": _json_layers(self.hidden_layers),

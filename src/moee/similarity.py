@@ -38,7 +38,7 @@ def similarity(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
             f"Cannot compare embeddings of shapes {left.shape} and {right.shape}: the vectors differ in length. "
             "Encode both with the same model, fusion and layers."
         )
-    return np.clip(unit(left) @ unit(right).T, -1.0, 1.0)
+    return np.asarray(np.clip(unit(left) @ unit(right).T, -1.0, 1.0), dtype=np.float32)
 
 
 def similarity_pairwise(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
@@ -60,4 +60,5 @@ def similarity_pairwise(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
             f"Cannot compare row by row: the shapes are {left.shape} and {right.shape}; they must be the same. "
             "For all pairs use `similarity`."
         )
-    return np.clip(np.einsum("nd,nd->n", unit(left), unit(right)), -1.0, 1.0)
+    cosines = np.einsum("nd,nd->n", unit(left), unit(right))
+    return np.asarray(np.clip(cosines, -1.0, 1.0), dtype=np.float32)
