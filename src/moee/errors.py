@@ -101,8 +101,10 @@ class OutputError(MoEEError, OSError):
 class MissingExtraError(MoEEError, ImportError):
     """An optional dependency is not installed."""
 
-    def __init__(self, package: str, purpose: str, extra: str) -> None:
-        super().__init__(f"`{package}` is needed for {purpose}. Install it with: pip install 'moee[{extra}]'")
+    def __init__(self, package: str, purpose: str, extra: str, *, command: str | None = None) -> None:
+        """Give `command` where installing the extra is not the best way."""
+        line = command or f"pip install 'moee[{extra}]'"
+        super().__init__(f"`{package}` is needed for {purpose}. Install it with: {line}")
 
 
 def check_choice(kind: str, value: str, allowed: Iterable[str]) -> None:
