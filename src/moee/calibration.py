@@ -41,7 +41,7 @@ SPECTRAL_DIRECTIONS = 64
 _TEXTS_PER_DIRECTION = 8
 """A direction is flattened only if there are this many texts for it: leading eigenvalues of few texts are too large."""
 
-FROZEN_METHODS = ("zscore", "spectral")
+FROZEN_METHODS: tuple[CalibrationMethod, ...] = ("zscore", "spectral")
 """The methods that use frozen statistics."""
 
 
@@ -255,7 +255,7 @@ _FACTS = ("num_experts", "gamma", "alphas", "num_texts", "texts", "model", "fing
 
 def _num_directions(hidden_states: Array) -> int:
     num_texts, hidden_size = hidden_states.shape[0], hidden_states.shape[1]
-    return min(SPECTRAL_DIRECTIONS, hidden_size // 8, num_texts // _TEXTS_PER_DIRECTION)
+    return int(min(SPECTRAL_DIRECTIONS, hidden_size // 8, num_texts // _TEXTS_PER_DIRECTION))
 
 
 def _check_finite(views: Views) -> None:
