@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from moee.cli import calibrate, carve, demo, doctor, embed, inspect, models, similarity
-from moee.cli.console import note, route_messages
+from moee.cli.console import complain, route_messages
 from moee.errors import MoEEError
 
 INTERRUPTED = 130
@@ -80,11 +80,11 @@ def main() -> None:
 def _run() -> int:
     """Run a command and return its exit code; no exception leaves."""
     try:
-        app(standalone_mode=True)
+        app(prog_name="moee")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        note("Interrupted.")
+        complain("Interrupted.")
         return INTERRUPTED
     except OSError as error:
         return _failed(str(error), error.exit_code) if isinstance(error, MoEEError) else _closed(error)
@@ -104,7 +104,7 @@ def _message(error: Exception) -> str:
 def _failed(message: str, code: int) -> int:
     if _is_debugging:
         traceback.print_exc()
-    note(f"Error: {message}")
+    complain(f"Error: {message}")
     return code
 
 

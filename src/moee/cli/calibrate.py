@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_text
+from moee.cli.console import note, print_json, print_text, shows_progress
 
 
 def calibrate(
@@ -56,7 +56,7 @@ def calibrate(
         dtype=dtype,
         device=device,
     )
-    embedder.calibrate(corpus, show_progress_bar=True)
+    embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)
     if as_json:
         print_json({"output": str(out), "model": embedder.info.name, "num_texts": len(corpus)})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_text
+from moee.cli.console import note, print_json, print_text, shows_progress
 
 
 def carve(
@@ -61,7 +61,7 @@ def carve(
     config = CarveConfig(**{name: value for name, value in given.items() if value is not None})
     options.check_out_folder(out, holds="config.json")
     corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
-    report = run_carve(dense, out, texts=corpus, config=config, progress=True)
+    report = run_carve(dense, out, texts=corpus, config=config, progress=shows_progress())
     if as_json:
         print_json({"output": str(out), **report.to_json()})
     else:

@@ -30,9 +30,20 @@ def print_text(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line about the work, not of it."""
+    """Print a line about the work, unless `--quiet`."""
+    if shows_progress():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print a warning or an error, always."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def shows_progress() -> bool:
+    """Whether notes and progress bars are wanted: not under `--quiet`."""
+    return logging.getLogger("moee").isEnabledFor(logging.INFO)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", wrap: bool = False) -> None:
@@ -129,4 +140,6 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print the message without the line of source it came from: the reader of a command does not know the source."""
-    note(f"Warning: {message}" if issubclass(category, UserWarning) else f"Warning ({category.__name__}): {message}")
+    complain(
+        f"Warning: {message}" if issubclass(category, UserWarning) else f"Warning ({category.__name__}): {message}"
+    )

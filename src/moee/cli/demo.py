@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_table, print_text
+from moee.cli.console import note, print_json, print_table, print_text, shows_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def _neighbours(
 ) -> dict[str, list[list[tuple[int, float]]]]:
     """For each fusion and query: the nearest sentences as (index, similarity), best first."""
     results: dict[str, list[list[tuple[int, float]]]] = {}
-    views = embedder.encode_views(texts, show_progress_bar=True)
+    views = embedder.encode_views(texts, show_progress_bar=shows_progress())
     for fusion in FUSIONS:
         vectors = embedder.fuse(views, fusion=fusion)
         results[fusion] = _nearest(embedder.similarity(vectors[num_sentences:], vectors[:num_sentences]), top)

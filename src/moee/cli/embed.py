@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_json_lines
+from moee.cli.console import note, print_json, print_json_lines, shows_progress
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
@@ -91,7 +91,7 @@ def embed(
 def _encode(embedder: MoEE, texts: list[str], *, with_views: bool) -> Embedded:
     from moee.export import Embedded
 
-    views = embedder.encode_views(texts, show_progress_bar=True)
+    views = embedder.encode_views(texts, show_progress_bar=shows_progress())
     return Embedded(texts=texts, vectors=embedder.fuse(views), views=views if with_views else None)
 
 
