@@ -16,7 +16,13 @@ from moee.backends import checkpoints
 from moee.backends.base import Backend
 from moee.backends.fake import FakeBackend
 from moee.backends.routers import EXPERT_KEYS, config_value, no_moe_layers
-from moee.errors import CheckpointError, InputError, UnknownNameError, UnsupportedArchitectureError
+from moee.errors import (
+    CheckpointError,
+    InputError,
+    MoEEError,
+    UnknownNameError,
+    UnsupportedArchitectureError,
+)
 from moee.pooling import PaddingSide
 
 if TYPE_CHECKING:
@@ -225,6 +231,8 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.devic
     except KeyError as error:
         known = [each for row in all_architectures() for each in row.model_types]
         raise UnknownNameError("model_type", str(error.args[0]), known, hint="A newer transformers may know it.") from error
+    except MoEEError:
+        raise  # our own check of a configuration, in our own words
     except (ValueError, OSError, RuntimeError) as error:
         raise CheckpointError(f"{name!r} could not be loaded: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])
