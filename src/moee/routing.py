@@ -7,6 +7,7 @@ Every architecture is recorded as raw logits; what they mean to the model (`scor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -140,11 +141,13 @@ class GroupLimit:
         num_groups: Experts are split evenly, in order, into this many groups.
         top_groups: How many groups may be chosen from.
         group_score: A group counts as its best expert (`max`, V2) or its two best (`top2_sum`, V3).
+        closed_score: What an expert of a closed group counts as; minus infinity leaves it out for certain.
     """
 
     num_groups: int
     top_groups: int
     group_score: Literal["max", "top2_sum"] = "top2_sum"
+    closed_score: float = -math.inf
 
 
 def select_experts(choice_scores: Array, top_k: int, groups: GroupLimit | None = None) -> npt.NDArray[np.int64]:
@@ -164,7 +167,7 @@ def select_experts(choice_scores: Array, top_k: int, groups: GroupLimit | None =
         best_first = -np.sort(-grouped, axis=-1)
         worth = best_first[..., 0] if groups.group_score == "max" else best_first[..., :2].sum(axis=-1)
         open_groups = np.argsort(-worth, axis=-1)[:, : groups.top_groups]
-        mask = np.full(grouped.shape, -np.inf)
-        np.put_along_axis(mask, open_groups[:, :, None], 0.0, axis=1)
-        scores = (grouped + mask).reshape(scores.shape)
+        is_open = np.zeros(worth.shape, dtype=bool)
+        np.put_along_axis(is_open, open_groups, True, axis=1)
+        scores = np.where(is_open[:, :, None], grouped, groups.closed_score).reshape(scores.shape)
     return np.sort(np.argsort(-scores, axis=-1, kind="stable")[:, :top_k], axis=-1)

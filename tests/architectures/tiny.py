@@ -214,7 +214,7 @@ def group_limit(row: Architecture, config: Any) -> GroupLimit | None:
     count, top, kind = row.groups
     if config_value(config, count) is None:
         return None
-    return GroupLimit(config_value(config, count), config_value(config, top), kind)
+    return GroupLimit(config_value(config, count), config_value(config, top), kind, row.closed_score)
 
 
 def expected_experts(backend: HuggingFaceBackend, row: Architecture, path: str, logits: Array) -> npt.NDArray[np.int64]:

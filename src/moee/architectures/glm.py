@@ -28,8 +28,8 @@ _LATENT = {
     "qk_rope_head_dim": 8,
     "v_head_dim": 8,
 }
-# an indexer that keeps fewer tokens than the longest test text has
-_INDEXED = {**_LATENT, "index_n_heads": 2, "index_head_dim": 16, "index_topk": 4}
+# the indexer keeps fewer tokens than the longest test text has; with few heads its scores would tie at zero
+_INDEXED = {**_LATENT, "index_n_heads": 16, "index_head_dim": 16, "index_topk": 4}
 
 ROWS = (
     Architecture(
@@ -71,7 +71,12 @@ ROWS = (
             **_TINY,
             "head_dim": 8,
             "first_k_dense_replace": 1,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+                "partial_rotary_factor": 1.0,
+            },
         },
         tiny_layers=(1, 2),
         tiny_experts=(8, 8),

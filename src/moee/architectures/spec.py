@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,6 +30,7 @@ class Architecture:
         bias: Path, under a decoder layer, of the correction bias that enters the selection and never a weight.
         bias_on: Whether that bias is added to the native scores or to the logits.
         groups: Configuration keys of the number of groups and of the open groups, and how a group is scored.
+        closed_score: What an expert of a closed group counts as in the selection.
         attention_router: Path of a second router, in the attention block (JetMoE); left out unless asked for.
         attention_output: Which element of its return value is read.
         causal: Whether a token sees only earlier ones. If not, padding is always masked.
@@ -57,6 +59,7 @@ class Architecture:
     bias: str | None = None
     bias_on: Literal["scores", "logits"] = "scores"
     groups: tuple[str, str, Literal["max", "top2_sum"]] | None = None
+    closed_score: float = -math.inf
     attention_router: str | None = None
     attention_output: int | None = None
     causal: bool = True
