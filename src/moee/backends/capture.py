@@ -44,11 +44,7 @@ def _router_tensor(site: RouterSite, output: Any) -> torch.Tensor:
     """Pick the recorded element of a router's output, as raw logits, `(tokens, num_experts)`."""
     import torch
 
-    value = output
-    if site.output is not None:
-        value = output[site.output]
-    elif isinstance(output, tuple):
-        value = output[0]
+    value = output if site.output is None else output[site.output]
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         raise UnsupportedArchitectureError(
             f"The router {site.path!r} returned {type(value).__name__} where its logits were expected. "
@@ -61,7 +57,9 @@ def _router_tensor(site: RouterSite, output: Any) -> torch.Tensor:
     return value
 
 
-def _reduce_routing(site: RouterSite, logits: torch.Tensor, layout: TokenLayout, plan: CapturePlan, scoring_func: str) -> Array:
+def _reduce_routing(
+    site: RouterSite, logits: torch.Tensor, layout: TokenLayout, plan: CapturePlan, scoring_func: str
+) -> Array:
     batch, width = layout.mask.shape
     if len(logits) != batch * width:
         raise UnsupportedArchitectureError(
@@ -102,7 +100,7 @@ def capture(
     import torch
 
     captured = Captured()
-    handles = []
+    handles: list[Any] = []
 
     def read_router(site: RouterSite) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -110,14 +108,16 @@ def capture(
                 raise UnsupportedArchitectureError(
                     f"The router {site.path!r} ran twice in one forward pass; which call to read is not known."
                 )
-            captured.routing[site.path] = _reduce_routing(site, _router_tensor(site, output), layout, plan, scoring_func)
+            captured.routing[site.path] = _reduce_routing(
+                site, _router_tensor(site, output), layout, plan, scoring_func
+            )
 
         return hook
 
     def read_layer(layer_id: int) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            if not isinstance(states, torch.Tensor) or states.shape[:2] != layout.mask.shape or states.dim() != 3:  # noqa: PLR2004
+            if not isinstance(states, torch.Tensor) or states.shape[:2] != layout.mask.shape or states.dim() != 3:
                 raise UnsupportedArchitectureError(
                     f"Layer {layer_id} does not return one state per token, so hidden_layers other than 'last' "
                     "cannot be used with this architecture."

@@ -11,7 +11,14 @@ import numpy as np
 from moee.architectures import Architecture
 from moee.backends.capture import Captured, capture
 from moee.backends.experts import experts_kernel
-from moee.backends.routers import RouterSite, decoder_layers, find_routers, find_routers_by_shape, scoring_func_of
+from moee.backends.routers import (
+    RouterSite,
+    decoder_layers,
+    find_routers,
+    find_routers_by_shape,
+    scoring_func_of,
+    settle_outputs,
+)
 from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
 from moee.pooling import PaddingSide, TokenLayout, pool
 from moee.types import Activations, Array, CapturePlan, ModelInfo
@@ -30,14 +37,18 @@ def text_model_of(model: PreTrainedModel) -> PreTrainedModel:
     config: Any = model.config
     if getattr(config, "is_encoder_decoder", False):
         raise UnsupportedArchitectureError(
-            f"{config.model_type!r} is an encoder-decoder model: its experts see whole batches at a limited capacity, and there is "
-            "no last token to read. Only decoders are supported; `moee models` lists them."
+            f"{config.model_type!r} is an encoder-decoder model: its experts see whole batches at a limited capacity, "
+            "and there is no last token to read. Only decoders are supported; `moee models` lists them."
         )
     wanted = config.get_text_config(decoder=True)
     inner = model
     for module in model.modules():
         # the outermost module that has the text configuration and embeds tokens itself
-        if getattr(module, "config", None) is wanted and getattr(module, "base_model_prefix", "") != "" and _embeds_tokens(module):
+        if (
+            getattr(module, "config", None) is wanted
+            and getattr(module, "base_model_prefix", "") != ""
+            and _embeds_tokens(module)
+        ):
             inner = module  # type: ignore[assignment]  # nn.Module.modules() is untyped about PreTrainedModel
             break
     return inner
@@ -71,11 +82,11 @@ class HuggingFaceBackend:
         if architecture is not None:
             self._sites = find_routers(self._model, architecture, include_attention_routers=include_attention_routers)
         else:
-            self._sites = find_routers_by_shape(self._model)
+            self._sites = settle_outputs(self._model, find_routers_by_shape(self._model))
         if architecture is not None and padding_side == "left" and not architecture.left_padding:
             raise InputError(
-                f"{architecture.model_types[0]!r} does not give the same vectors with padding on the left: {architecture.notes} "
-                "Use padding_side='right', the default."
+                f"{architecture.model_types[0]!r} does not give the same vectors with padding on the left: "
+                f"{architecture.notes} Use padding_side='right', the default."
             )
         self._scoring_func = scoring_func_of(self._model.config, architecture)
         self._parameters = frozenset(inspect.signature(type(self._model).forward).parameters)
@@ -130,7 +141,9 @@ class HuggingFaceBackend:
         if not prompts:
             return []
         # verbose=False: prompts over the model's limit are measured here and dealt with above, in one place
-        ids: list[list[int]] = self._tokenizer(list(prompts), padding=False, truncation=False, verbose=False)["input_ids"]
+        ids: list[list[int]] = self._tokenizer(list(prompts), padding=False, truncation=False, verbose=False)[
+            "input_ids"
+        ]
         return ids
 
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
@@ -182,9 +195,11 @@ class HuggingFaceBackend:
         lengths = [len(sequence) for sequence in sequences]
         width = max(lengths)
         # the filler is never read: causal models do not look ahead, the others get a mask
+        fillers = [[0] * (width - length) for length in lengths]
+        on_right = self.padding_side == "right"
         rows = [
-            [*sequence, *[0] * (width - len(sequence))] if self.padding_side == "right" else [*[0] * (width - len(sequence)), *sequence]
-            for sequence in sequences
+            [*sequence, *filler] if on_right else [*filler, *sequence]
+            for sequence, filler in zip(sequences, fillers, strict=True)
         ]
         device = self._model.device
         layout = TokenLayout.of(torch.tensor(lengths, device=device), width, self.padding_side)
@@ -232,7 +247,9 @@ class HuggingFaceBackend:
 
 def _layer_number(number: int, count: int) -> int:
     if not -count <= number < count:
-        raise InputError(f"Layer {number} does not exist: the model has {count} layers, 0 to {count - 1} (or -{count} to -1).")
+        raise InputError(
+            f"Layer {number} does not exist: the model has {count} layers, 0 to {count - 1} (or -{count} to -1)."
+        )
     return number % count
 
 

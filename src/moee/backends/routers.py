@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from moee.architectures import Architecture
 from moee.errors import NoMoELayersError, UnsupportedArchitectureError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
 """Where configurations count their experts."""
 _TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
+_ADD_A_ROW = "`moee models` lists what is supported; docs/add-an-architecture.md shows how to add a row."
+_PROBE_TOKENS = (0, 1, 2)
+_SAME_LOGITS = 0.02
+"""Relative; above the rounding of bfloat16 (2^-8), far below what a softmax or sigmoid changes."""
 _ROUTER_NAME = re.compile(r"(router|gate|gating)$", re.IGNORECASE)
 _LAYER_NUMBER = re.compile(r"(?:^|\.)(\d+)\.")
 
@@ -96,8 +101,8 @@ def scoring_func_of(config: Any, architecture: Architecture | None) -> str:
         return architecture.scoring_func
     if value not in meanings:
         raise UnsupportedArchitectureError(
-            f"The configuration of {architecture.model_types[0]!r} has {key} = {value!r}, whose routing weights are not known. "
-            f"Known: {', '.join(repr(each) for each in meanings)}."
+            f"The configuration of {architecture.model_types[0]!r} has {key} = {value!r}, whose routing weights are "
+            f"not known. Known: {', '.join(repr(each) for each in meanings)}."
         )
     return meanings[value]
 
@@ -106,7 +111,8 @@ def _top_k(config: Any, key: str, layer_id: int) -> int:
     value = config_value(config, key)
     if value is None:
         raise UnsupportedArchitectureError(
-            f"The configuration of {getattr(config, 'model_type', '?')!r} has no {key!r}: experts per token are unknown."
+            f"The configuration of {getattr(config, 'model_type', '?')!r} has no {key!r}: "
+            "experts per token are unknown."
         )
     return int(value[layer_id]) if isinstance(value, (list, tuple)) else int(value)
 
@@ -123,17 +129,22 @@ def find_routers(
 
     Raises:
         NoMoELayersError: If no layer has a router.
-        UnsupportedArchitectureError: If a layer has a module at the router's path whose class is near the row's but not it.
+        UnsupportedArchitectureError: If the modules at the router's path are all of another class than the row's.
     """
     config: Any = text_model.config
+    name = getattr(config, "model_type", type(text_model).__name__)
     sites: list[RouterSite] = []
+    others: set[str] = set()
     for layer_id, layer in enumerate(decoder_layers(text_model, architecture)):
         wanted: list[tuple[str, int | None]] = [(architecture.router, architecture.output)]
         if include_attention_routers and architecture.attention_router:
             wanted.insert(0, (architecture.attention_router, architecture.attention_output))
         for path, output in wanted:
             module = submodule(layer, path)
-            if module is None or type(module).__name__ != architecture.router_class:
+            if module is None:
+                continue
+            if type(module).__name__ != architecture.router_class:
+                others.add(type(module).__name__)
                 continue
             sites.append(
                 RouterSite(
@@ -145,8 +156,14 @@ def find_routers(
                     top_k=_top_k(config, architecture.top_k, layer_id),
                 )
             )
+    if not sites and others:
+        raise UnsupportedArchitectureError(
+            f"{name!r}: the modules at {architecture.router!r} are {', '.join(sorted(others))}, not "
+            f"{architecture.router_class}, so what they return is not known. The installed transformers may have "
+            "renamed the class, or a quantisation replaced it; `moee doctor` shows the tested version."
+        )
     if not sites:
-        raise no_moe_layers(getattr(config, "model_type", type(text_model).__name__))
+        raise no_moe_layers(name)
     return tuple(sites)
 
 
@@ -167,7 +184,7 @@ def _candidates(text_model: nn.Module, widths: set[int]) -> Iterator[tuple[str, 
             continue
         weight = getattr(module, "weight", None)
         shape = tuple(getattr(weight, "shape", ()))
-        if len(shape) == 2 and shape[0] in widths:  # noqa: PLR2004 - a matrix: experts x hidden
+        if len(shape) == 2 and shape[0] in widths:
             yield path, module
 
 
@@ -175,12 +192,11 @@ def find_routers_by_shape(text_model: nn.Module) -> tuple[RouterSite, ...]:
     """Find the routers of a model that no row describes.
 
     Accepts modules whose name or class ends in router, gate or gating, and whose weight has one row per expert as the
-    configuration counts them. What they return is settled at the first forward pass (`output=None`: a tensor, or the
-    first element of a tuple).
+    configuration counts them. What they return is not settled yet (`output=None`): see `settle_outputs`.
 
     Raises:
         NoMoELayersError: If the configuration counts no experts.
-        UnsupportedArchitectureError: If nothing fits, or two candidates in one layer disagree.
+        UnsupportedArchitectureError: If nothing fits, two candidates share a layer, or no key counts experts per token.
     """
     config: Any = text_model.config
     name = getattr(config, "model_type", type(text_model).__name__)
@@ -198,12 +214,86 @@ def find_routers_by_shape(text_model: nn.Module) -> tuple[RouterSite, ...]:
                 f"{found[layer_id][0]!r} and {path!r}. Add a row that says which one (docs/add-an-architecture.md)."
             )
         found[layer_id] = (path, module)
-    if not found or top_k_key is None:
+    if not found:
         raise UnsupportedArchitectureError(
-            f"{name!r} is not a known architecture, and no module in it looks like a router over {sorted(widths)} experts. "
-            "`moee models` lists what is supported; docs/add-an-architecture.md shows how to add a row."
+            f"{name!r} is not a known architecture, and no module in it looks like a router over {sorted(widths)} "
+            f"experts. {_ADD_A_ROW}"
+        )
+    if top_k_key is None:
+        raise UnsupportedArchitectureError(
+            f"{name!r} is not a known architecture, and its configuration has none of {', '.join(_TOP_K_KEYS)}: "
+            f"experts per token are unknown. {_ADD_A_ROW}"
         )
     return tuple(
         RouterSite(layer_id, path, module, None, "logits", _top_k(config, top_k_key, layer_id))
         for layer_id, (path, module) in sorted(found.items())
     )
+
+
+def _is_linear_score(value: Any, reference: torch.Tensor) -> bool:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() != reference.numel():
+        return False
+    if value.shape[-1] != reference.shape[-1]:
+        return False
+    difference = (value.float().reshape(reference.shape) - reference).abs().max()
+    return bool(difference <= _SAME_LOGITS * reference.abs().max())
+
+
+def _logits_element(module: Any, states: torch.Tensor, output: Any, path: str) -> int | None:
+    """Find the element of a router's output that equals its input times its weight; None for a bare tensor."""
+    from torch.nn import functional
+
+    bias = getattr(module, "bias", None)
+    flat = states.float().reshape(-1, module.weight.shape[1])
+    reference = functional.linear(flat, module.weight.float(), None if bias is None else bias.float())
+    if _is_linear_score(output, reference):
+        return None
+    for number, value in enumerate(output if isinstance(output, tuple) else ()):
+        if _is_linear_score(value, reference):
+            return number
+    raise UnsupportedArchitectureError(
+        f"{path!r} looks like a router of an unknown architecture, but nothing it returns is its input times its "
+        f"weight, so its logits cannot be read. {_ADD_A_ROW}"
+    )
+
+
+def settle_outputs(text_model: nn.Module, sites: tuple[RouterSite, ...]) -> tuple[RouterSite, ...]:
+    """Run a few tokens and find out which element of every router's output holds its logits.
+
+    Args:
+        text_model: The decoder.
+        sites: From `find_routers_by_shape`.
+
+    Returns:
+        The same sites with `output` set.
+
+    Raises:
+        UnsupportedArchitectureError: If a router did not run, or returns no logits.
+    """
+    import torch
+
+    elements: dict[str, int | None] = {}
+    handles: list[Any] = []
+
+    def watch(site: RouterSite) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            states = next(value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
+            elements[site.path] = _logits_element(module, states, output, site.path)
+
+        return hook
+
+    device = next(text_model.parameters()).device
+    try:
+        handles.extend(site.module.register_forward_hook(watch(site), with_kwargs=True) for site in sites)
+        with torch.inference_mode():
+            text_model(input_ids=torch.tensor([_PROBE_TOKENS], device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if idle := [site.path for site in sites if site.path not in elements]:
+        raise UnsupportedArchitectureError(
+            f"{', '.join(map(repr, idle))} look like routers of an unknown architecture, but did not run. {_ADD_A_ROW}"
+        )
+    return tuple(replace(site, output=elements[site.path]) for site in sites)
