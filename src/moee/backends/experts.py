@@ -39,7 +39,8 @@ def masked_dense_experts(
     tokens, dim = hidden_states.shape
     experts, double_width, _ = self.gate_up_proj.shape
     weights = torch.zeros(tokens, experts, dtype=hidden_states.dtype, device=hidden_states.device)
-    weights.scatter_(1, top_k_index, top_k_weights.to(weights.dtype))
+    # added, not set: a table of fixed choices may name an expert twice (DeepSeek-V4)
+    weights.scatter_add_(1, top_k_index, top_k_weights.to(weights.dtype))
     both = torch.nn.functional.linear(hidden_states, self.gate_up_proj.reshape(-1, dim))
     active = self._apply_gate(both.view(tokens, experts, double_width)).mul_(weights[:, :, None])
     down = self.down_proj.permute(1, 0, 2).reshape(dim, -1)
