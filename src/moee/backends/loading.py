@@ -215,13 +215,23 @@ def has_native_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def auto_class(config: Any) -> Any:
+    """Return the auto class that builds a configuration: `AutoModel`, or another where upstream has no base model."""
+    from transformers import AutoModel, AutoModelForMultimodalLM
+
+    has_base = type(config) in AutoModel._model_mapping  # upstream has no public question for this
+    return AutoModel if has_base else AutoModelForMultimodalLM
+
+
 def _load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, use_safetensors: bool) -> PreTrainedModel:
-    from transformers import AutoModel
+    from transformers import AutoConfig
 
     try:
         with _quiet(folder):
-            model, report = AutoModel.from_pretrained(
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            model, report = auto_class(config).from_pretrained(
                 folder,
+                config=config,
                 dtype=dtype,
                 trust_remote_code=False,
                 use_safetensors=use_safetensors,
