@@ -44,7 +44,7 @@ def calibrate(
     from moee.corpus import read_texts
     from moee.data import calibration_texts
 
-    options.check_out_folder(out, holds="config.json")
+    options.check_out_folder(out, holds="calibration.safetensors")
     corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
     embedder = options.open_model(
         model,

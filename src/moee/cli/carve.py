@@ -59,7 +59,7 @@ def carve(
         "seed": seed,
     }
     config = CarveConfig(**{name: value for name, value in given.items() if value is not None})
-    options.check_out_folder(out, holds="config.json")
+    options.check_out_folder(out, holds="carve_report.json")
     corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
     report = run_carve(dense, out, texts=corpus, config=config, progress=shows_progress())
     if as_json:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moee.cli import options
-from moee.cli.console import print_json, print_table
+from moee.cli.console import human_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from moee.backends.inspect import ModelSummary
+    from moee.config import EmbedderConfig
+
+BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}
+CALIBRATED = {
+    "own": "yes, with statistics saved in this folder",
+    "builtin": "yes, with built-in statistics for its prompt",
+    None: "not yet: fitted on built-in sentences at first use, or now with `moee calibrate`",
+}
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help='"demo", a model folder, or a hub id.')],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help='"demo", a model folder, a hub id, or a saved embedder.')
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Describe a model without loading its weights.
@@ -25,28 +40,72 @@ def inspect(
       moee inspect allenai/OLMoE-1B-7B-0924 --json
     """
     from moee.backends.inspect import inspect_model
+    from moee.config import recipe_config
+    from moee.saved import is_saved_embedder, read_embedder
 
-    summary = asdict(inspect_model(model))
+    saved = read_embedder(Path(model)) if is_saved_embedder(model) else None
+    summary = inspect_model(saved.model if saved else model)
+    config = saved.config if saved else recipe_config("default", model_type=summary.model_type)
+    calibrated = "own" if saved and saved.calibrations else _builtin(summary, config)
     if as_json:
-        print_json(summary)
+        memory = {dtype: summary.memory_bytes(size) for dtype, size in BYTES_PER_PARAMETER.items()}
+        print_json({**asdict(summary), "memory_bytes": memory, "calibrated": calibrated})
         return
-    print_table(["property", "value"], [[name.replace("_", " "), _readable(value)] for name, value in summary.items()])
+    rows = {**_rows(summary), "prompt": config.prompt, "calibrated": CALIBRATED[calibrated], "notes": summary.notes}
+    print_table(["property", "value"], [[name, value] for name, value in rows.items() if value])
 
 
-def _readable(value: object) -> str:
-    if isinstance(value, (tuple, list)):
-        return _runs(list(value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "unknown" if value is None else str(value)
+def _builtin(summary: ModelSummary, config: EmbedderConfig) -> str | None:
+    """Return `"builtin"` if statistics for this model and configuration ship with the package or are cached."""
+    from moee.calibration_store import find_statistics
+    from moee.types import ModelInfo
+
+    top_k = summary.top_k if isinstance(summary.top_k, tuple) else (summary.top_k,) * len(summary.layer_ids)
+    info = ModelInfo(
+        name=summary.name,
+        fingerprint=summary.fingerprint,
+        model_type=summary.model_type,
+        hidden_size=summary.hidden_size,
+        num_layers=summary.num_layers,
+        layer_ids=summary.layer_ids,
+        num_experts=summary.num_experts,
+        top_k=top_k,
+        scoring_func=summary.scoring_func,
+        max_tokens=summary.max_tokens,
+        dtype="",
+        device="",
+    )
+    return "builtin" if find_statistics(info, config) is not None else None
 
 
-def _runs(values: list[object]) -> str:
-    """Shorten a list of numbers: equal ones as `32 x 30`, consecutive ones as `0-29`."""
-    if len(values) > 2 and len(set(values)) == 1:
-        return f"{values[0]} x {len(values)}"
-    if len(values) > 2 and all(isinstance(value, int) for value in values):
-        numbers = [value for value in values if isinstance(value, int)]
-        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            return f"{numbers[0]}-{numbers[-1]}"
+def _rows(summary: ModelSummary) -> Mapping[str, Any]:
+    dim = summary.hidden_size + summary.routing_size
+    memory = (f"{human_bytes(summary.memory_bytes(size))} in {name}" for name, size in BYTES_PER_PARAMETER.items())
+    return {
+        "model": summary.name,
+        "folder": summary.folder,
+        "architecture": summary.model_type,
+        "router": summary.router,
+        "scoring": summary.scoring_func,
+        "layers": f"{summary.num_layers}, of which {len(summary.layer_ids)} with a router: {runs(summary.layer_ids)}",
+        "experts": f"{runs(summary.num_experts)}, of which each token uses {runs(summary.top_k)}",
+        "HS view": f"{summary.hidden_size} dimensions",
+        "RW view": f"{summary.routing_size} dimensions",
+        "vector": f"{dim} dimensions with fusion sum or concat",
+        "longest prompt": f"{summary.max_tokens} tokens" if summary.max_tokens else "no limit stated",
+        "parameters": f"{summary.num_parameters:,}",
+        "on disk": f"{human_bytes(summary.weight_bytes)} ({', '.join(summary.dtypes)})",
+        "memory": ", ".join(memory),
+        "fingerprint": summary.fingerprint,
+    }
+
+
+def runs(values: int | tuple[int, ...]) -> str:
+    """Shorten numbers: equal ones to `32 in each`, consecutive ones to `0-29`."""
+    if isinstance(values, int):
+        return str(values)
+    if len(values) > 1 and len(set(values)) == 1:
+        return f"{values[0]} in each"
+    if len(values) > 2 and values == tuple(range(values[0], values[0] + len(values))):
+        return f"{values[0]}-{values[-1]}"
     return ", ".join(str(value) for value in values)
