@@ -13,6 +13,8 @@ ROWS = (
         scoring_from=("scoring_func", {"sigmoid": "sigmoid", "softmax": "softmax", "sqrtsoftplus": "sqrtsoftplus"}),
         bias="mlp.gate.e_score_correction_bias",
         checkpoint_routers=("ffn.gate",),
+        # layers that go by token id have a gate as well, but no bias
+        width_tensors=("ffn.gate.bias", "mlp.gate.e_score_correction_bias"),
         gguf="deepseek4",
         tiny={
             "vocab_size": 64,

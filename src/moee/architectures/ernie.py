@@ -37,6 +37,11 @@ ROWS = (
         top_k="moe_k",
         bias="mlp.text_moe.gate.moe_statics.e_score_correction_bias",
         checkpoint_routers=("mlp.gate",),
+        # the published matrix is transposed, its bias has a row for each modality
+        width_tensors=(
+            "mlp.moe_statics.e_score_correction_bias",
+            "mlp.text_moe.gate.moe_statics.e_score_correction_bias",
+        ),
         tiny={
             **_TINY,
             "moe_intermediate_size": [16, 8],

@@ -31,6 +31,7 @@ ROWS = (
         router_class="InklingTopkRouter",
         scoring_func="sigmoid",
         bias="mlp.gate.e_score_correction_bias",
+        width_tensors=("mlp.gate.bias", "mlp.gate.e_score_correction_bias"),
         tiny={
             **_ATTENTION,
             "intermediate_size": 32,

@@ -39,6 +39,8 @@ class Architecture:
         native: `module:function` of ours that registers a class for a model transformers does not have.
         unsupported: Why the model cannot serve embeddings; empty for a supported one.
         checkpoint_routers: Other names, under a layer, of the router's weight in published files.
+        width_tensors: Tensors of published files, under a layer, that are as long as the router is wide; read
+            instead of the router's weight where that has other rows too, or lies in layers that have no learned choice.
         gguf: Name of the architecture in GGUF files.
         tiny: Configuration of a small random model for the tests.
         tiny_layers: Layers of that model that have a router.
@@ -68,6 +70,7 @@ class Architecture:
     native: str | None = None
     unsupported: str = ""
     checkpoint_routers: tuple[str, ...] = ()
+    width_tensors: tuple[str, ...] = ()
     gguf: str | None = None
     tiny: Mapping[str, object] = field(default_factory=dict)
     tiny_layers: tuple[int, ...] = ()
