@@ -1,0 +1,29 @@
+"""What holds for every test: no hub, and a cache that is not the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of this run: new and empty, unless MOEE_CACHE says otherwise (so that runs can share a built demo)."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MOEE_CACHE" not in os.environ:
+            patch.setenv("MOEE_CACHE", str(tmp_path_factory.mktemp("moee-cache")))
+        yield Path(os.environ["MOEE_CACHE"])
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of evaluation sets. Only tests marked `data` may ask for it."""
+    named = os.environ.get("MOEE_DATA")
+    assert named, "set MOEE_DATA to the folder of evaluation sets, or run `make test-data`"
+    assert Path(named).is_dir(), f"MOEE_DATA is {named!r}: no such folder"
+    return Path(named)
