@@ -6,7 +6,7 @@ import importlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from transformers.models.auto.configuration_auto import model_type_to_module_nam
 
 from moee.architectures import Architecture, architecture_for
 from moee.backends.huggingface import HuggingFaceBackend
-from moee.backends.routers import config_value, decoder_layers, submodule
+from moee.backends.routers import RouterSite, config_value, decoder_layers, submodule
 from moee.pooling import PaddingSide
 from moee.routing import GroupLimit, native_scores, select_experts
 from moee.types import Array
@@ -161,50 +161,65 @@ SELECTION: dict[str, Callable[[Any], npt.NDArray[np.int64]]] = {
 
 def _index_in(values: Any, tokens: int, top_k: int) -> npt.NDArray[np.int64] | None:
     for value in values:
-        if isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32):
-            if value.numel() == tokens * top_k and value.shape[-1] == top_k:
-                return np.sort(value.reshape(tokens, top_k).cpu().numpy().astype(np.int64), axis=-1)
+        is_index = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
+        if is_index and value.numel() == tokens * top_k and value.shape[-1] == top_k:
+            return np.sort(value.reshape(tokens, top_k).cpu().numpy().astype(np.int64), axis=-1)
     return None
+
+
+def _trace_router(site: RouterSite, output: Any) -> Trace:
+    value = output if site.output is None else output[site.output]
+    logits = np.array(value.detach().reshape(-1, value.shape[-1]).float().numpy())
+    if (read := SELECTION.get(type(site.module).__name__)) is not None:
+        return Trace(logits, read(output))
+    return Trace(logits, _index_in(output, len(logits), site.top_k) if isinstance(output, tuple) else None)
+
+
+def _experts_modules(backend: HuggingFaceBackend, site: RouterSite) -> list[nn.Module]:
+    if type(site.module).__name__ in SELECTION:
+        return []
+    block = backend.text_model.get_submodule(site.path.rsplit(".", 1)[0])
+    return [module for name, module in block.named_modules() if name.rsplit(".", 1)[-1] == "experts"]
 
 
 @contextmanager
 def tracing(backend: HuggingFaceBackend) -> Iterator[dict[str, Trace]]:
-    """Record, by router path, what every router returned and which experts its block ran. One unpadded text only."""
+    """Record, by router path, what every router returned and which experts its block ran. One unpadded text only.
+
+    What the experts were called with counts; a router's own index is taken only where they get none.
+    """
     traces: dict[str, Trace] = {}
     handles = []
 
-    def watch_router(site: Any) -> Any:
-        def hook(module: nn.Module, _args: Any, output: Any) -> None:
-            value = output if site.output is None else output[site.output]
-            logits = value.detach().reshape(-1, value.shape[-1]).float().numpy()
-            trace = traces[site.path] = Trace(np.array(logits))
-            if (read := SELECTION.get(type(module).__name__)) is not None:
-                trace.experts = read(output)
-            elif isinstance(output, tuple):
-                trace.experts = _index_in(output, len(logits), site.top_k)
+    def watch_router(site: RouterSite) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            traces[site.path] = _trace_router(site, output)
 
         return hook
 
-    def watch_experts(site: Any) -> Any:
+    def watch_experts(site: RouterSite) -> Any:
         def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            trace = traces.get(site.path)
-            if trace is not None and type(site.module).__name__ not in SELECTION:
-                used = _index_in([*args, *kwargs.values()], len(trace.logits), site.top_k)
-                trace.experts = trace.experts if used is None else used
+            trace = traces[site.path]
+            used = _index_in([*args, *kwargs.values()], len(trace.logits), site.top_k)
+            trace.experts = trace.experts if used is None else used
 
         return hook
 
     try:
         for site in backend.sites:
             handles.append(site.module.register_forward_hook(watch_router(site)))
-            block = backend.text_model.get_submodule(site.path.rsplit(".", 1)[0])
-            for name, module in block.named_modules():
-                if name.rsplit(".", 1)[-1] == "experts":
-                    handles.append(module.register_forward_pre_hook(watch_experts(site), with_kwargs=True))
+            for module in _experts_modules(backend, site):
+                handles.append(module.register_forward_pre_hook(watch_experts(site), with_kwargs=True))
         yield traces
     finally:
         for handle in handles:
             handle.remove()
+
+
+def without_load_balancing(row: Architecture) -> list[Architecture]:
+    """Return the row without its correction bias, and without its group limit; nothing for a row that has neither."""
+    rows = [replace(row, bias=None)] if row.bias else []
+    return [*rows, replace(row, groups=None)] if row.groups else rows
 
 
 def group_limit(row: Architecture, config: Any) -> GroupLimit | None:

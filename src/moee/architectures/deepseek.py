@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from moee.architectures.spec import Architecture
 
 _BASE = {
@@ -26,8 +28,8 @@ _TINY = {
     "v_head_dim": 8,
     "first_k_dense_replace": 1,
 }
-_SOFTMAX_GROUPS = ("n_group", "topk_group", "max")
-_SIGMOID_GROUPS = ("n_group", "topk_group", "top2_sum")
+_SOFTMAX_GROUPS: Final = ("n_group", "topk_group", "max")
+_SIGMOID_GROUPS: Final = ("n_group", "topk_group", "top2_sum")
 
 ROWS = (
     Architecture(
@@ -36,7 +38,7 @@ ROWS = (
         router_class="DeepseekV2TopkRouter",
         groups=_SOFTMAX_GROUPS,
         gguf="deepseek2",
-        tiny={**_TINY, "topk_method": "group_limited_greedy"},
+        tiny={**_TINY, "topk_method": "group_limited_greedy", "topk_group": 1},
         tiny_layers=(1, 2),
         tiny_experts=(8, 8),
         source="transformers deepseek_v2, DeepseekV2TopkRouter",
@@ -52,6 +54,7 @@ ROWS = (
         tiny={
             **_BASE,
             "topk_method": "group_limited_greedy",
+            "topk_group": 1,
             "mlp_layer_types": ["dense", "sparse", "sparse"],
         },
         tiny_layers=(1, 2),
@@ -69,6 +72,7 @@ ROWS = (
         tiny={
             **_BASE,
             "topk_method": "group_limited_greedy",
+            "topk_group": 1,
             "mlp_layer_types": ["dense", "sparse", "sparse"],
             "sliding_window": 4,
         },

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from moee.architectures.spec import Architecture
 
-_GROUPS = ("n_group", "topk_group", "top2_sum")
+_GROUPS: Final = ("n_group", "topk_group", "top2_sum")
 _BIAS = "mlp.gate.e_score_correction_bias"
 _TINY = {
     "vocab_size": 64,

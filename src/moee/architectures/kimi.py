@@ -13,6 +13,7 @@ ROWS = (
         top_k="num_experts_per_token",
         bias="mlp.gate.e_score_correction_bias",
         groups=("num_expert_group", "topk_group", "top2_sum"),
+        checkpoint_routers=("block_sparse_moe.gate",),
         gguf="kimi-linear",
         tiny={
             "vocab_size": 64,

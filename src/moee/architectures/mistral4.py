@@ -45,6 +45,7 @@ ROWS = (
             **_TINY,
             "num_hidden_layers": 3,
             "first_k_dense_replace": 1,
+            "topk_group": 1,
             "index_topk": 4,
             "index_head_dim": 16,
             # the indexer sums rectified scores: with few heads many keys tie at exactly 0

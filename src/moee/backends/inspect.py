@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from moee.architectures import Architecture
 from moee.backends import checkpoints
 from moee.backends.checkpoints import TensorEntry
-from moee.backends.loading import LoadOptions, check_supported, resolve_folder
-from moee.backends.routers import config_value, no_moe_layers
+from moee.backends.loading import LoadOptions, auto_class, check_supported, resolve_folder
+from moee.backends.routers import TOP_K_KEYS, config_value, no_moe_layers
 from moee.errors import CheckpointError
 
 
@@ -82,7 +82,8 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
     text_config = _text_config(config, architecture)
     files = checkpoints.weight_files(folder)
     entries = list(checkpoints.tensor_entries(files))
-    routers = routers_in_headers(entries, architecture) if architecture else {}
+    num_layers = _first(text_config, ("num_hidden_layers", "n_layers", "num_layers"))
+    routers = routers_in_headers(entries, architecture, num_layers=num_layers) if architecture else {}
     if not routers:
         routers = _routers_on_meta(folder, architecture, str(name))
     return ModelSummary(
@@ -92,11 +93,11 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
         model_type=str(text_config.get("model_type", config.get("model_type"))),
         router=f"{architecture.router_class} at {architecture.router}" if architecture else "found by shape",
         scoring_func=architecture.scoring_func if architecture else "softmax",
-        num_layers=_first(text_config, ("num_hidden_layers", "n_layers", "num_layers"), default=max(routers) + 1),
+        num_layers=num_layers or max(routers) + 1,
         layer_ids=tuple(routers),
         num_experts=tuple(routers.values()),
         top_k=_top_k(text_config, architecture),
-        hidden_size=_first(text_config, ("hidden_size", "d_model"), default=0),
+        hidden_size=_first(text_config, ("hidden_size", "d_model")) or 0,
         routing_size=sum(routers.values()),
         max_tokens=config_value(text_config, "max_position_embeddings"),
         num_parameters=sum(_count(entry.shape) for entry in entries),
@@ -107,18 +108,24 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
 
 
 def _text_config(config: dict[str, Any], architecture: Architecture | None) -> dict[str, Any]:
+    """Return the decoder's part of a configuration, however deep a multimodal model keeps it."""
+    queue = [config]
+    while architecture is not None and queue:
+        part = queue.pop(0)
+        if part.get("model_type") in architecture.model_types:
+            return part
+        queue.extend(value for value in part.values() if isinstance(value, dict))
     inner = config.get("text_config")
-    if isinstance(inner, dict) and (architecture is None or config.get("model_type") not in architecture.model_types):
-        return inner
-    return config
+    return inner if isinstance(inner, dict) else config
 
 
-def _first(config: Mapping[str, Any], keys: tuple[str, ...], *, default: int) -> int:
-    return next((int(config[key]) for key in keys if isinstance(config.get(key), int)), default)
+def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
+    return next((int(config[key]) for key in keys if isinstance(config.get(key), int)), None)
 
 
 def _top_k(config: Mapping[str, Any], architecture: Architecture | None) -> int | tuple[int, ...]:
-    value = config_value(dict(config), architecture.top_k if architecture else "num_experts_per_tok", 0)
+    keys = (*((architecture.top_k,) if architecture else ()), *TOP_K_KEYS)
+    value = next((found for key in keys if (found := config_value(dict(config), key)) is not None), 0)
     return tuple(value) if isinstance(value, list) else int(value)
 
 
@@ -129,25 +136,32 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def routers_in_headers(entries: list[TensorEntry], architecture: Architecture) -> dict[int, int]:
+def routers_in_headers(
+    entries: Iterable[TensorEntry], architecture: Architecture, *, num_layers: int | None = None
+) -> dict[int, int]:
     """Return the width of the router of every MoE layer, read from tensor names and shapes.
 
     Args:
         entries: Headers of all weight files.
         architecture: The model's row.
+        num_layers: Of the decoder; what is numbered from there on predicts several tokens ahead and is never run.
 
     Returns:
         Layer id to router width, ascending; empty if the file uses names that the row does not know.
     """
-    names = (architecture.router, *architecture.checkpoint_routers)
+    routers = (architecture.router, *architecture.checkpoint_routers)
+    names = architecture.width_tensors or tuple(f"{name}.weight" for name in routers)
+    axis = -1 if architecture.width_tensors else 0
     stack = architecture.layers.rsplit(".", 1)[-1]
-    pattern = re.compile(rf"(?:^|\.){re.escape(stack)}\.(\d+)\.(?:{'|'.join(map(re.escape, names))})(?:\.weight)?$")
-    found: dict[int, int] = {}
+    pattern = re.compile(rf"^(|.*\.){re.escape(stack)}\.(\d+)\.(?:{'|'.join(map(re.escape, names))})$")
+    stacks: dict[str, dict[int, int]] = {}
     for entry in entries:
         match = pattern.search(entry.name)
-        if match and len(entry.shape) == 2:
-            found[int(match.group(1))] = entry.shape[0]
-    return dict(sorted(found.items()))
+        if match and (num_layers is None or int(match.group(2)) < num_layers):
+            stacks.setdefault(match.group(1), {})[int(match.group(2))] = entry.shape[axis]
+    # a file may hold more stacks than the decoder: a talker, a head that predicts ahead; the decoder is the longest
+    longest: dict[int, int] = max(stacks.values(), key=len, default={})
+    return dict(sorted(longest.items()))
 
 
 def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:
@@ -155,7 +169,7 @@ def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str)
     import importlib
 
     import torch
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig
 
     from moee.backends.huggingface import text_model_of
     from moee.backends.routers import find_routers, find_routers_by_shape
@@ -165,7 +179,8 @@ def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str)
         getattr(importlib.import_module(module), function)()
     try:
         with torch.device("meta"):
-            model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            model = auto_class(config).from_config(config)
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{name!r}: its configuration does not build a model: {str(error).splitlines()[0]}") from error
     text_model = text_model_of(model)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
 """Where configurations count their experts."""
-_TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
+TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
 _ADD_A_ROW = "`moee models` lists what is supported; docs/add-an-architecture.md shows how to add a row."
 _PROBE_TOKENS = (0, 1, 2)
 _SAME_LOGITS = 0.02
@@ -203,7 +203,7 @@ def find_routers_by_shape(text_model: nn.Module) -> tuple[RouterSite, ...]:
     widths = {int(value) for key in EXPERT_KEYS if isinstance(value := config_value(config, key), int) and value > 1}
     if not widths:
         raise no_moe_layers(name)
-    top_k_key = next((key for key in _TOP_K_KEYS if config_value(config, key) is not None), None)
+    top_k_key = next((key for key in TOP_K_KEYS if config_value(config, key) is not None), None)
     found: dict[int, tuple[str, nn.Module]] = {}
     for path, module in _candidates(text_model, widths):
         match = _LAYER_NUMBER.search(path)
@@ -221,7 +221,7 @@ def find_routers_by_shape(text_model: nn.Module) -> tuple[RouterSite, ...]:
         )
     if top_k_key is None:
         raise UnsupportedArchitectureError(
-            f"{name!r} is not a known architecture, and its configuration has none of {', '.join(_TOP_K_KEYS)}: "
+            f"{name!r} is not a known architecture, and its configuration has none of {', '.join(TOP_K_KEYS)}: "
             f"experts per token are unknown. {_ADD_A_ROW}"
         )
     return tuple(
