@@ -1,0 +1,84 @@
+"""The documentation says what is so: its Python runs, its links lead somewhere, its commands and options exist."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from moee.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [code for found, code in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    """In shell blocks and in generated help alike."""
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for code in blocks(page, "sh"):
+        for line in code.splitlines():
+            for call in re.findall(r"(?:^|[|;] ?)(?:\.venv/bin/)?moee ([a-z][^|>#]*)", line):
+                name, *arguments = call.split()
+                assert name in known, line
+                section = reference.split(f"## `moee {name}`")[1].split("## `")[0]
+                for option in (each for each in arguments if re.fullmatch(r"--?[a-z][a-z-]*", each)):
+                    assert re.search(rf"{re.escape(option)}[ ,]", section), f"{line}: moee {name} has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for code in blocks(page, "sh"):
+        for line in code.splitlines():
+            if line.startswith("make "):
+                named = line.split("#")[0].split()[1:]
+                assert set(named) <= targets, line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_id)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page, one after the other, in one namespace. Blocks marked `py` need more than the demo."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), namespace)
+
+
+MODULES_WITH_EXAMPLES = sorted(
+    str(path.relative_to(ROOT / "src").with_suffix("")).replace("/", ".")
+    for path in (ROOT / "src" / "moee").rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", MODULES_WITH_EXAMPLES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_there_are_examples() -> None:
+    assert "moee.embedder" in MODULES_WITH_EXAMPLES
