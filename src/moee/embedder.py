@@ -45,8 +45,8 @@ class MoEE:
 
     Example:
         >>> from moee import MoEE
-        >>> model = MoEE.from_pretrained("fake")
-        >>> model.encode(["a cat", "a dog"], calibration="none").shape
+        >>> model = MoEE.from_pretrained("fake", calibration="none")
+        >>> model.encode(["a cat", "a dog"]).shape
         (2, 32)
 
     Args:
