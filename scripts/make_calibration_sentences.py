@@ -3,8 +3,12 @@
     python scripts/make_calibration_sentences.py sentences.jsonl.gz src/moee/data/calibration_sentences.jsonl.gz
 
 Input: one JSON object a line with `text`, `source` and `licence`. Output: the same fields, `COUNT` rows, as many from
-each source as from any other (within one), in the order of the SHA-1 of the text, so that any prefix is a mixed sample.
-The same input gives the same bytes.
+each source as from any other (within one), none longer than `MAX_CHARS`, in the order of the SHA-1 of the text, so that
+any prefix is a mixed sample. The same input gives the same bytes.
+
+Why short sentences: the mean of the hidden states moves with length and style, and what is embedded most (queries,
+titles, single sentences) is short. On STSBenchmark dev, with hidden states of the dense SmolLM2-135M, statistics of
+short sentences score 0.2 to 0.5 points higher than statistics of sentences of any length, and take half the time to fit.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from collections import defaultdict
 from pathlib import Path
 
 COUNT = 4096
+MAX_CHARS = 100
 
 
 def digest(row: dict[str, str]) -> str:
@@ -27,7 +32,7 @@ def digest(row: dict[str, str]) -> str:
 def pick(rows: list[dict[str, str]], count: int) -> list[dict[str, str]]:
     """Return `count` rows, balanced over sources, without repeated texts."""
     by_source: dict[str, list[dict[str, str]]] = defaultdict(list)
-    unique = {row["text"]: row for row in reversed(rows)}
+    unique = {row["text"]: row for row in reversed(rows) if len(row["text"]) <= MAX_CHARS}
     for row in sorted(unique.values(), key=digest):
         by_source[row["source"]].append(row)
     quota, extra = divmod(count, len(by_source))

@@ -73,7 +73,7 @@ def test_replace_changes_and_checks() -> None:
     assert EmbedderConfig().replace(fusion="hs", alpha=0).fusion == "hs"
     with pytest.raises(InputError):
         EmbedderConfig().replace(fusion="both")
-    with pytest.raises(UnknownNameError, match="Unknown setting 'fusoin'.*Did you mean 'fusion'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown setting 'fusoin'.*Did you mean 'fusion'"):
         EmbedderConfig().replace(fusoin="hs")
 
 

@@ -38,7 +38,7 @@ MIN_TEXTS = 2
 SPECTRAL_DIRECTIONS = 64
 """Leading directions that `spectral` may flatten. Chosen on STSBenchmark dev (benchmarks/quality.py)."""
 
-_TEXTS_PER_DIRECTION = 8
+_TEXTS_PER_DIRECTION = 2
 """A direction is flattened only if there are this many texts for it: leading eigenvalues of few texts are too large."""
 
 FROZEN_METHODS: tuple[CalibrationMethod, ...] = ("zscore", "spectral")

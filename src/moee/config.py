@@ -84,7 +84,7 @@ class EmbedderConfig:
     scoring: Scoring = "softmax"
     fusion: Fusion = "sum"
     alpha: float | Literal["auto"] = "auto"
-    calibration: CalibrationMethod = "zscore"
+    calibration: CalibrationMethod = "spectral"
     gamma: float = 0.5
     batch_size: int = 128
     on_empty: EmptyText = "error"
