@@ -1,0 +1,101 @@
+"""Make the shipped assets of the demo model again from calibration text.
+
+    python scripts/make_demo.py --texts FILE [--texts FILE ...] [--tokens 200000] [--out src/moee/demo/assets]
+
+FILE is `.jsonl` or `.jsonl.gz` with the fields `text`, `source` and `licence`. The result is the same for the same
+texts, options, library versions and number of threads. Needs the extra `demo`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gzip
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from moee.carve.config import CarveConfig
+from moee.carve.perplexity import perplexity
+from moee.carve.pipeline import PlanResult, build_report, make_plan
+from moee.carve.progress import open_progress
+from moee.carve.sequences import batches
+from moee.carve.source import open_dense
+from moee.demo import build
+from moee.demo.gguf import open_gguf
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a JSONL file, compressed or not."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def write_heldback(path: Path, rows: Sequence[dict[str, str]], texts: Sequence[str]) -> None:
+    """Write the held-back texts with their sources and licences; the same bytes for the same texts."""
+    by_text = {row["text"].strip(): row for row in rows}
+    lines = [json.dumps({**by_text[text], "text": text}, ensure_ascii=False) + "\n" for text in texts]
+    path.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+
+
+def make(rows: Sequence[dict[str, str]], config: CarveConfig, out: Path) -> dict[str, object]:
+    """Write plan, manifest and held-back texts into `out`; return the manifest."""
+    started = time.monotonic()
+    gguf = build.find_gguf()
+    dense = dataclasses.replace(open_dense(gguf), name=build.SOURCE_NAME)
+    with open_progress(enabled=True) as bars:
+        result = make_plan(dense, [row["text"] for row in rows], config=config, bars=bars)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        digest = build.write_demo(folder, result.plan, open_gguf(gguf))
+        carved = measure(folder, result, config)
+    report = build_report(
+        dense.name, result, config=config, dtype=build.DTYPE, digest=digest, perplexity_carved=carved, started=started
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    result.plan.save(out / build.PLAN_NAME)
+    write_heldback(out / build.HELDBACK_NAME, rows, result.sequences.heldback_texts)
+    manifest = {
+        "format_version": build.FORMAT_VERSION,
+        "source_package": build.INSTALL_LINE.rsplit(" ", 1)[-1],
+        "source_file": build.GGUF_NAME,
+        "source_sha256": build.file_sha256(gguf),
+        "plan_sha256": build.file_sha256(out / build.PLAN_NAME),
+        "tensors_sha256": digest,
+        "report": report.to_json(),
+    }
+    text = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
+    (out / build.MANIFEST_NAME).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def measure(folder: Path, result: PlanResult, config: CarveConfig) -> float:
+    """Return the held-back perplexity of the checkpoint in `folder`, loaded by transformers."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return perplexity(model, batches(result.sequences.heldback, batch_tokens=config.batch_tokens))
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, action="append", required=True, metavar="FILE")
+    parser.add_argument("--tokens", type=int, default=200_000, help="calibration tokens")
+    parser.add_argument("--top-k", type=int, default=CarveConfig().top_k)
+    parser.add_argument("--out", type=Path, default=build.ASSETS)
+    options = parser.parse_args()
+    rows = [row for path in options.texts for row in read_rows(path)]
+    config = CarveConfig(calibration_tokens=options.tokens, top_k=options.top_k)
+    manifest = make(rows, config, options.out)
+    json.dump(manifest, sys.stdout, indent=2, sort_keys=True)
+    print()
+
+
+if __name__ == "__main__":
+    main()
