@@ -82,10 +82,12 @@ def tiny_model(model_type: str) -> PreTrainedModel:
 @torch.no_grad()
 def spread(model: nn.Module, row: Architecture) -> None:
     """Give routers and correction biases values that tell experts apart; many of them start at zero."""
+    # Gemma's routers shrink their input by a learned scale and by 1 / sqrt(hidden_size)
+    gain = 20 if row.reads == "probabilities" else 1
     for module in model.modules():
         if type(module).__name__ == row.router_class:
             for parameter in module.parameters():
-                scale = 0.3 if parameter.dim() == 1 else 1.5 / parameter.shape[-1] ** 0.5
+                scale = 0.3 if parameter.dim() == 1 else gain * 1.5 / parameter.shape[-1] ** 0.5
                 parameter.normal_(0.0, scale)
     if row.bias:
         text = tiny_backend_model(model)

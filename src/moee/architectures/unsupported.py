@@ -11,7 +11,7 @@ _ENCODER_DECODER = (
 
 ROWS = (
     Architecture(
-        model_types=("nllb_moe",),
+        model_types=("nllb-moe",),
         router="ffn.router",
         router_class="NllbMoeTop2Router",
         output=2,
