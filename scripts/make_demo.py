@@ -1,9 +1,10 @@
 """Make the shipped assets of the demo model again from calibration text.
 
-    python scripts/make_demo.py --texts FILE [--texts FILE ...] [--tokens 200000] [--out src/moee/demo/assets]
+    python scripts/make_demo.py --texts FILE [--texts FILE ...] [--tokens 120000] [--out src/moee/demo/assets]
 
 FILE is `.jsonl` or `.jsonl.gz` with the fields `text`, `source` and `licence`. The result is the same for the same
-texts, options, library versions and number of threads. Needs the extra `demo`.
+texts, options, library versions and number of threads. Needs the extra `demo`. Where other work shares the cores,
+`OMP_NUM_THREADS=1` is the fastest: threads that wait for each other at every product waste most of a busy core.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from transformers import AutoModelForCausalLM
 from moee.carve.config import CarveConfig
 from moee.carve.perplexity import perplexity
 from moee.carve.pipeline import PlanResult, build_report, make_plan
-from moee.carve.progress import open_progress
 from moee.carve.sequences import batches
 from moee.carve.source import open_dense
 from moee.demo import build
@@ -50,8 +50,7 @@ def make(rows: Sequence[dict[str, str]], config: CarveConfig, out: Path) -> dict
     started = time.monotonic()
     gguf = build.find_gguf()
     dense = dataclasses.replace(open_dense(gguf), name=build.SOURCE_NAME)
-    with open_progress(enabled=True) as bars:
-        result = make_plan(dense, [row["text"] for row in rows], config=config, bars=bars)
+    result = make_plan(dense, [row["text"] for row in rows], config=config, progress=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         digest = build.write_demo(folder, result.plan, open_gguf(gguf))
@@ -86,7 +85,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=Path, action="append", required=True, metavar="FILE")
-    parser.add_argument("--tokens", type=int, default=200_000, help="calibration tokens")
+    parser.add_argument("--tokens", type=int, default=120_000, help="calibration tokens")
     parser.add_argument("--top-k", type=int, default=CarveConfig().top_k)
     parser.add_argument("--out", type=Path, default=build.ASSETS)
     options = parser.parse_args()

@@ -168,6 +168,15 @@ def test_batches_keep_every_token_and_the_limit(llama: Path) -> None:
     assert all(batch.input_ids.numel() <= 64 or len(batch.input_ids) == 1 for batch in made)
 
 
+def test_progress_goes_to_stderr(
+    llama: Path, texts: list[str], small: CarveConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    carve(llama, tmp_path / "out", texts=texts, config=small, progress=True)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "Router statistics" in shown.err
+
+
 def test_a_carve_that_fails_leaves_nothing(llama: Path, texts: list[str], small: CarveConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"distinct texts give \d+ calibration tokens"):
         carve(llama, tmp_path / "out", texts=texts[:20], config=small)

@@ -23,7 +23,7 @@ class CarveConfig:
         router_scale: Factor on the router's rows. The model weighs the chosen experts by a softmax over their logits,
             so it must be small for them to count alike; much smaller, and float32 no longer resolves the weights.
         ridge: Penalty of the router regression, relative to the mean square of a standardised input.
-        calibration_tokens: Tokens the routers are fitted on.
+        calibration_tokens: Tokens the routers are fitted on. The package's own sentences hold enough for the default.
         profile_tokens: Of these, how many the neurons are grouped on; they are held in memory, 2 bytes for each neuron.
         heldback_tokens: Tokens of text set aside for the report.
         prompt_share: Part of the calibration tokens that are PromptEOL prompts; the rest is running text.
@@ -39,7 +39,7 @@ class CarveConfig:
     shared_neurons: int | None = None
     router_scale: float = 0.02
     ridge: float = 1e-2
-    calibration_tokens: int = 100_000
+    calibration_tokens: int = 50_000
     profile_tokens: int = 4096
     heldback_tokens: int = 8192
     prompt_share: float = 0.5

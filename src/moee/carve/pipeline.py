@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,16 +18,18 @@ from moee.carve.clustering import Indices, order_neurons
 from moee.carve.config import CarveConfig
 from moee.carve.perplexity import perplexity
 from moee.carve.plan import CarvePlan
-from moee.carve.progress import Progress, open_progress
 from moee.carve.report import CarveReport
 from moee.carve.router import fit_router, r_squared
 from moee.carve.sequences import Batch, Sequences, TokenIds, batches, prepare
 from moee.carve.source import DenseModel, open_dense
 from moee.files import atomic_folder
+from moee.progress import progress_bar
 from moee.types import Array
 
 PLAN_NAME = "carve/plan.safetensors"
 """In a folder of its own: some loaders take every safetensors file beside `config.json` for a part of the weights."""
+Item = TypeVar("Item")
+
 _MEASURED_WITH = ("torch", "transformers", "numpy")
 
 
@@ -52,15 +55,16 @@ class PlanResult:
 def run(dense: str | Path, out: Path, *, texts: Sequence[str], config: CarveConfig, progress: bool) -> CarveReport:
     """Carve and write the folder; see `moee.carve.carve`."""
     started = time.monotonic()
-    with open_progress(enabled=progress) as bars, bars.step("load the dense model"):
-        source = open_dense(dense)
-    # entered before the long work: an output folder that cannot be written is found out at once
-    with atomic_folder(out) as folder, open_progress(enabled=progress) as bars:
-        result = make_plan(source, texts, config=config, bars=bars)
-        return finish(source, result, folder, config=config, bars=bars, started=started)
+    # entered first: an output folder that cannot be written is found out before the long work
+    with atomic_folder(out) as folder:
+        with progress_bar("Loading the dense model", 1, enabled=progress) as advance:
+            source = open_dense(dense)
+            advance(1)
+        result = make_plan(source, texts, config=config, progress=progress)
+        return finish(source, result, folder, config=config, progress=progress, started=started)
 
 
-def make_plan(source: DenseModel, texts: Sequence[str], *, config: CarveConfig, bars: Progress) -> PlanResult:
+def make_plan(source: DenseModel, texts: Sequence[str], *, config: CarveConfig, progress: bool) -> PlanResult:
     """Group the neurons and fit the routers.
 
     Raises:
@@ -70,16 +74,18 @@ def make_plan(source: DenseModel, texts: Sequence[str], *, config: CarveConfig, 
     sequences = prepare(texts, source.tokenizer, config)
     profiles = collect_profiles(
         source.model,
-        bars.track("neuron profiles", _batches(_first(sequences.calibration, config.profile_tokens), config)),
+        _track(
+            "Neuron profiles", _batches(_first(sequences.calibration, config.profile_tokens), config), progress=progress
+        ),
     )
     orders = [
         order_neurons(
             layer.astype(np.float32), num_shared=shared, num_experts=config.num_experts,
             iterations=config.kmeans_iterations, rng=np.random.default_rng((config.seed, index)),
         )
-        for index, layer in bars.track("group neurons", list(enumerate(profiles)))
+        for index, layer in _track("Neuron groups", list(enumerate(profiles)), progress=progress)
     ]  # fmt: skip
-    return _fit(source, sequences, np.stack(orders), profiles, config=config, bars=bars)
+    return _fit(source, sequences, np.stack(orders), profiles, config=config, progress=progress)
 
 
 def _fit(
@@ -89,7 +95,7 @@ def _fit(
     profiles: list[Array],
     *,
     config: CarveConfig,
-    bars: Progress,
+    progress: bool,
 ) -> PlanResult:
     """Fit the routers of neurons in this order, and measure them on held-back text."""
     shared = config.resolve_shared(neuron_order.shape[1])
@@ -97,9 +103,12 @@ def _fit(
     floors = [expert_floor(profile, table) for profile, table in zip(profiles, members, strict=True)]
     heldback = _batches(sequences.heldback, config)
     fitted = accumulate(
-        source.model, bars.track("router statistics", _batches(sequences.calibration, config)), members, floors
+        source.model,
+        _track("Router statistics", _batches(sequences.calibration, config), progress=progress),
+        members,
+        floors,
     )
-    checked = accumulate(source.model, bars.track("check routers", heldback), members, floors)
+    checked = accumulate(source.model, _track("Checking routers", heldback, progress=progress), members, floors)
     plan = CarvePlan(
         neuron_order=neuron_order,
         routers=torch.from_numpy(np.stack([fit_router(sums, ridge=config.ridge) for sums in fitted])).bfloat16(),
@@ -112,23 +121,24 @@ def _fit(
     return PlanResult(
         plan=plan,
         router_r2=tuple(r_squared(sums, rows) for sums, rows in zip(checked, stored, strict=True)),
-        perplexity_dense=perplexity(source.model, bars.track("perplexity, dense", heldback)),
+        perplexity_dense=perplexity(source.model, _track("Perplexity, dense", heldback, progress=progress)),
         sequences=sequences,
         calibration_tokens=fitted[0].count,
     )
 
 
 def finish(
-    source: DenseModel, result: PlanResult, folder: Path, *, config: CarveConfig, bars: Progress, started: float
+    source: DenseModel, result: PlanResult, folder: Path, *, config: CarveConfig, progress: bool, started: float
 ) -> CarveReport:
     """Write the checkpoint, plan, tokenizer and report into an existing folder, and measure the checkpoint."""
     plan, dtype = result.plan, source.choose_dtype(config.dtype)
-    with bars.step("write the checkpoint"):
+    with progress_bar("Writing the checkpoint", 1, enabled=progress) as advance:
         tensors = moe_tensors(source.tensors(), plan, dtype=dtype)
         digest = write_checkpoint(folder, moe_config(source.config, plan, dtype=dtype), tensors)
         (folder / PLAN_NAME).parent.mkdir()
         plan.save(folder / PLAN_NAME)
         source.tokenizer.save_pretrained(folder)
+        advance(1)
     heldback = _batches(result.sequences.heldback, config)
     report = build_report(
         source.name,
@@ -136,7 +146,7 @@ def finish(
         config=config,
         dtype=str(dtype).removeprefix("torch."),
         digest=digest,
-        perplexity_carved=_carved_perplexity(folder, bars.track("perplexity, carved", heldback)),
+        perplexity_carved=_carved_perplexity(folder, _track("Perplexity, carved", heldback, progress=progress)),
         started=started,
     )
     report.write(folder)
@@ -173,6 +183,14 @@ def build_report(
         config=config.to_json(),
         versions={name: importlib.metadata.version(name) for name in _MEASURED_WITH},
     )
+
+
+def _track(description: str, items: Sequence[Item], *, progress: bool) -> Iterator[Item]:
+    """Yield the items and move a bar on stderr along."""
+    with progress_bar(description, len(items), enabled=progress) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 def _carved_perplexity(folder: Path, heldback: Iterator[Batch]) -> float:
