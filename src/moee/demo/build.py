@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ DTYPE = "bfloat16"
 _STAMP_NAME = "moee_demo.json"
 _WEIGHTS_NAME = "model.safetensors"
 _HASH_CHUNK = 1 << 22
+
+
+logger = logging.getLogger("moee")
 
 
 def demo_folder() -> Path:
@@ -137,6 +141,7 @@ def _is_complete(folder: Path, digest: str) -> bool:
 
 def _build_into_cache(target: Path, manifest: dict[str, Any]) -> None:
     gguf = find_gguf()
+    logger.info("building the embedded default model into %s: once, under a minute", target.parent)
     _check_sha256(gguf, str(manifest["source_sha256"]), f"Install it again with: {INSTALL_LINE}")
     _check_sha256(ASSETS / PLAN_NAME, str(manifest["plan_sha256"]), "Install moee again.")
     try:
