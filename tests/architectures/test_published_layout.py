@@ -12,15 +12,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from moee.architectures import all_architectures, architecture_for
+from moee.architectures import architecture_for
 from moee.backends.checkpoints import TensorEntry, tensor_entries, weight_files
 from moee.backends.inspect import inspect_model, routers_in_headers
 from moee.backends.loading import LoadOptions, open_backend
 from moee.types import CapturePlan
-from tests.architectures.tiny import SEQUENCES, backend_for, tiny_config
+from tests.architectures.tiny import SEQUENCES, SUPPORTED, backend_for, tiny_config
 from tests.checkpoints import save_checkpoint
-
-SUPPORTED = [name for row in all_architectures() if not row.unsupported for name in row.model_types]
 
 
 def _drop_prefix(file: Path) -> None:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from moee.architectures import Architecture, all_architectures, architecture_for
+from moee.architectures import Architecture, architecture_for
+from moee.errors import UnsupportedArchitectureError
 from moee.types import Array, CapturePlan
 from tests.architectures.tiny import (
     SEQUENCES,
+    SUPPORTED,
     Trace,
     backend_for,
     expected_experts,
@@ -25,7 +27,6 @@ from tests.architectures.tiny import (
     without_load_balancing,
 )
 
-SUPPORTED = [name for row in all_architectures() if not row.unsupported for name in row.model_types]
 LONGEST = max(SEQUENCES, key=len)
 TOLERANCE = 1e-5  # float32: the same sums in another order
 
@@ -82,6 +83,19 @@ def test_hidden_state_is_the_last_tokens_after_the_final_norm(model_type: str) -
         output = backend.text_model(torch.tensor([LONGEST]), use_cache=False)
     np.testing.assert_allclose(ours.hidden_states[0], output.last_hidden_state[0, -1].numpy(), atol=TOLERANCE)
     assert np.std(ours.hidden_states) > 0.01
+
+
+def test_an_inner_layer_is_read_or_refused(model_type: str) -> None:
+    backend, plan = backend_for(model_type), CapturePlan(hidden_layers=(0,))
+    with torch.inference_mode():
+        output = backend.text_model(torch.tensor([LONGEST]), output_hidden_states=True, use_cache=False)
+    after_first = output.hidden_states[1]
+    if after_first.dim() > 3:  # several residual streams side by side: there is no one state of a token
+        with pytest.raises(UnsupportedArchitectureError, match="does not return one state per token"):
+            backend.forward([LONGEST], plan)
+        return
+    ours = backend.forward([LONGEST], plan)
+    np.testing.assert_allclose(ours.hidden_states[0], after_first[0, -1].numpy(), atol=TOLERANCE)
 
 
 def test_native_scores_select_the_experts_that_were_used(model_type: str) -> None:

@@ -25,10 +25,19 @@ from moee.backends.routers import submodule
 from moee.errors import UnsupportedArchitectureError
 from moee.routing import native_scores, softmax
 from moee.types import CapturePlan
-from tests.architectures.tiny import SEQUENCES, VOCAB, Trace, backend_for, build, tiny_config, tiny_model, tracing
+from tests.architectures.tiny import (
+    SEQUENCES,
+    SUPPORTED,
+    VOCAB,
+    Trace,
+    backend_for,
+    build,
+    tiny_config,
+    tiny_model,
+    tracing,
+)
 
 LONGEST = max(SEQUENCES, key=len)
-SUPPORTED = [name for row in all_architectures() if not row.unsupported for name in row.model_types]
 TOLERANCE = 1e-5
 
 

@@ -11,13 +11,11 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from moee.architectures import all_architectures, find_architecture
+from moee.architectures import find_architecture
 from moee.backends.huggingface import text_model_of
 from moee.backends.loading import auto_class
 from moee.backends.routers import find_routers
-from tests.architectures.tiny import tiny_config
-
-WRAPPERS = [name for row in all_architectures() if not row.unsupported for name in row.wrappers]
+from tests.architectures.tiny import WRAPPERS, tiny_config
 
 _SIZES: dict[str, dict[str, Any]] = {
     # towers whose output width has to be the decoder's

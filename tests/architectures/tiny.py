@@ -13,18 +13,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import transformers
+from packaging.version import Version
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
-from moee.architectures import Architecture, architecture_for
-from moee.backends.huggingface import HuggingFaceBackend
-from moee.backends.routers import RouterSite, config_value, decoder_layers, submodule
+from moee.architectures import Architecture, all_architectures, architecture_for
+from moee.backends.huggingface import HuggingFaceBackend, text_model_of
+from moee.backends.routers import RouterSite, config_value, decoder_layers, find_routers, submodule
 from moee.pooling import PaddingSide
 from moee.routing import GroupLimit, native_scores, select_experts
 from moee.types import Array
 
 VOCAB = 64
+_EVERY_ROW_FROM = "5.23"
+"""Release of transformers that has every architecture; older ones lack the newest models."""
+
+
+def _is_here(row: Architecture) -> bool:
+    is_known = row.native is not None or all(name in CONFIG_MAPPING for name in row.model_types)
+    assert is_known or Version(transformers.__version__) < Version(_EVERY_ROW_FROM), (
+        f"{row.model_types} is not upstream"
+    )
+    return is_known
+
+
+SUPPORTED = [name for row in all_architectures() if not row.unsupported and _is_here(row) for name in row.model_types]
+"""Every `model_type` that the installed transformers can build and a row serves."""
+WRAPPERS = [
+    name for row in all_architectures() if not row.unsupported for name in row.wrappers if name in CONFIG_MAPPING
+]
 SEQUENCES: tuple[tuple[int, ...], ...] = tuple(
     tuple(int(token) for token in np.random.default_rng(length).integers(3, VOCAB - 1, length))
     for length in (5, 1, 12, 9)
@@ -80,28 +99,19 @@ def tiny_model(model_type: str) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def spread(model: nn.Module, row: Architecture) -> None:
+def spread(model: PreTrainedModel, row: Architecture) -> None:
     """Give routers and correction biases values that tell experts apart; many of them start at zero."""
+    text_model = text_model_of(model)
     # Gemma's routers shrink their input by a learned scale and by 1 / sqrt(hidden_size)
     gain = 20 if row.reads == "probabilities" else 1
-    for module in model.modules():
-        if type(module).__name__ == row.router_class:
-            for parameter in module.parameters():
-                scale = 0.3 if parameter.dim() == 1 else gain * 1.5 / parameter.shape[-1] ** 0.5
-                parameter.normal_(0.0, scale)
-    if row.bias:
-        text = tiny_backend_model(model)
-        for layer in decoder_layers(text, row):
-            bias: Any = submodule(layer, row.bias)
-            if bias is not None:
-                bias.normal_(0.0, 0.2)
-
-
-def tiny_backend_model(model: nn.Module) -> Any:
-    """Return the decoder inside a model, as the backend finds it."""
-    from moee.backends.huggingface import text_model_of
-
-    return text_model_of(model)  # type: ignore[arg-type]
+    for site in find_routers(text_model, row, include_attention_routers=True):
+        for parameter in site.module.parameters():
+            scale = 0.3 if parameter.dim() == 1 else gain * 1.5 / parameter.shape[-1] ** 0.5
+            parameter.normal_(0.0, scale)
+    for layer in decoder_layers(text_model, row) if row.bias else ():
+        bias: Any = submodule(layer, row.bias)
+        if bias is not None:
+            bias.normal_(0.0, 0.2)
 
 
 def backend_for(model_type: str, *, padding_side: PaddingSide = "right", **options: Any) -> HuggingFaceBackend:

@@ -10,6 +10,7 @@ ROWS = (
         wrappers=("aria",),
         router="mlp.router",
         router_class="AriaTextTopKRouter",
+        before=("5.21", "AriaTextTopKRouter", 2),
         scoring_func="topk_softmax",
         top_k="moe_topk",
         tiny={

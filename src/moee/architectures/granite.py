@@ -23,6 +23,7 @@ def _row(
         model_types=(model_type,),
         router="block_sparse_moe.router",
         router_class=f"{prefix}TopKRouter",
+        before=None if model_type == "granitemoe_swa" else ("5.21", f"{prefix}TopKRouter", 2),
         scoring_func="topk_softmax",
         checkpoint_routers=("block_sparse_moe.router.layer",),
         gguf=gguf,

@@ -9,6 +9,7 @@ ROWS = (
         model_types=("jamba",),
         router="feed_forward.router",
         router_class="JambaTopKRouter",
+        before=("5.21", "Linear", None),
         gguf="jamba",
         tiny={
             "vocab_size": 64,

@@ -22,6 +22,8 @@ class Architecture:
             and a class that was renamed upstream is an error instead of wrong numbers.
         layers: Path of the list of decoder layers.
         output: Which element of the router's return value is read; None if it returns a bare tensor.
+        before: For older releases of transformers: the first release that this row describes as it stands, and
+            `router_class` and `output` in those before it.
         reads: What that element holds. Probabilities are turned back into logits by a logarithm.
         scoring_func: What the model makes of its logits, a key of `routing.SCORING_FUNCS`.
         scoring_from: Configuration key that chooses the scoring function, and what its values mean. `scoring_func` is
@@ -54,6 +56,7 @@ class Architecture:
     router_class: str
     layers: str = "layers"
     output: int | None = 0
+    before: tuple[str, str, int | None] | None = None
     reads: Literal["logits", "probabilities"] = "logits"
     scoring_func: str = "softmax"
     scoring_from: tuple[str, Mapping[object, str]] | None = None

@@ -50,7 +50,8 @@ def masked_dense_experts(
 def _suits(module: Any, top_k: int) -> bool:
     """Whether the masked product computes what `module` does, and is worth it."""
     plain = module.has_gate and module.is_concatenated
-    odd = module.has_bias or module.is_transposed or module.has_post_expert_norm
+    normed = getattr(module, "has_post_expert_norm", False)  # transformers 5.19 has no such experts, nor the attribute
+    odd = module.has_bias or module.is_transposed or normed
     return bool(plain and not odd and top_k >= _DENSE_SHARE * module.gate_up_proj.shape[0])
 
 

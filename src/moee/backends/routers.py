@@ -117,6 +117,16 @@ def _top_k(config: Any, key: str, layer_id: int) -> int:
     return int(value[layer_id]) if isinstance(value, (list, tuple)) else int(value)
 
 
+def as_released(architecture: Architecture, release: str) -> Architecture:
+    """Return the row as it was in one release of transformers, given as a version."""
+    from packaging.version import Version
+
+    if architecture.before is None or Version(release) >= Version(architecture.before[0]):
+        return architecture
+    _, router_class, output = architecture.before
+    return replace(architecture, router_class=router_class, output=output)
+
+
 def find_routers(
     text_model: nn.Module, architecture: Architecture, *, include_attention_routers: bool = False
 ) -> tuple[RouterSite, ...]:
@@ -131,6 +141,9 @@ def find_routers(
         NoMoELayersError: If no layer has a router.
         UnsupportedArchitectureError: If the modules at the router's path are all of another class than the row's.
     """
+    import transformers
+
+    architecture = as_released(architecture, transformers.__version__)
     config: Any = text_model.config
     name = getattr(config, "model_type", type(text_model).__name__)
     sites: list[RouterSite] = []
