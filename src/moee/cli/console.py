@@ -80,7 +80,7 @@ def _wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) 
     from rich.console import Console
 
     console = Console(width=PLAIN_WIDTH, no_color=True, highlight=False, force_terminal=False)
-    table = _table(columns, rows, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table(columns, rows, box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     with console.capture() as capture:
         console.print(table)
     if title:
@@ -92,9 +92,8 @@ def _wrapped(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) 
 def _print_drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, show_lines: bool) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(
-        _table(columns, rows, title=title or None, title_justify="left", show_lines=show_lines)
-    )
+    style = {"title": title or None, "title_justify": "left", "show_lines": show_lines, "expand": show_lines}
+    Console(highlight=False).print(_table(columns, rows, **style))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], **style: Any) -> Any:
@@ -104,7 +103,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], **style: Any) 
 
     table = Table(**style)
     for name in columns:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
+        if name.startswith(">"):
+            table.add_column(name.removeprefix(">"), justify="right", no_wrap=True)
+        else:
+            table.add_column(name, ratio=1 if table.expand else None)  # prose shares what room there is
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # literal text: square brackets in data are no markup
     return table

@@ -124,21 +124,22 @@ def _same_topic(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
     return counts
 
 
+def _cells(neighbours: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(f"{row['similarity']:.2f}", row["text"]) for row in neighbours]
+
+
 def _show(report: dict[str, Any]) -> None:
+    headings = [heading for name in FUSIONS for heading in (">", HEADINGS[name])]
     for entry in report["queries"]:
-        columns = [[f"{row['similarity']:.2f} {row['text']}" for row in entry["neighbours"][name]] for name in FUSIONS]
-        print_table(
-            [HEADINGS[name] for name in FUSIONS],
-            zip(*columns, strict=True),
-            title=f"Nearest to: {entry['query']}",
-            wrap=True,
-        )
+        columns = [_cells(entry["neighbours"][name]) for name in FUSIONS]
+        rows = [[cell for pair in row for cell in pair] for row in zip(*columns, strict=True)]
+        print_table(headings, rows, title=f"Nearest to: {entry['query']}", wrap=True)
         print_text()
     if report["same_topic"]:
         shares = ", ".join(f"{name} {share}" for name, share in report["same_topic"].items())
         print_text(f"Neighbours of the query's own topic: {shares}")
     seconds = report["seconds"]
     print_text(
-        f"{report['num_sentences']} sentences and {len(report['queries'])} queries with {report['model']} "
+        f"{report['num_sentences'] + len(report['queries'])} sentences with {report['model']} "
         f"({report['dtype']} on {report['device']}): {seconds['encode']:.1f} s, and {seconds['load']:.1f} s to load"
     )
