@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from moee import MoEE
 from tests.checkpoints import save_checkpoint
@@ -98,3 +100,36 @@ def test_unusable_folders_are_refused_with_the_reason(moee: Run, arguments: tupl
     dense.mkdir()
     (dense / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1}))
     assert "moee carve" in message(dense, 2)
+
+
+def test_nan_in_a_layer_names_the_text_and_the_layer(moee: Run, tmp_path: Path) -> None:
+    folder = save_checkpoint("olmoe", tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("layers.1.mlp.gate.weight"))
+    tensors[name][:] = np.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    output = tmp_path / "out.npy"
+    done = moee("embed", "-", "-m", folder, "--calibration", "none", "-o", output, stdin="first\nsecond\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("Error: ")
+    assert "layer 1" in message
+    assert re.search(r"[Tt]ext \d", message)
+    assert not output.exists()
+
+
+def test_statistics_of_other_weights_are_refused(moee: Run, tmp_path: Path) -> None:
+    model, embedder = save_checkpoint("olmoe", tmp_path / "model"), tmp_path / "embedder"
+    (tmp_path / "corpus.txt").write_text("".join(f"text number {number}\n" for number in range(20)))
+    done = moee("calibrate", model, "--texts", tmp_path / "corpus.txt", "--out", embedder)
+    assert done.returncode == 0, done.stderr
+    assert "yes, with statistics saved in this folder" in moee("inspect", embedder).stdout
+    tensors = load_file(model / "model.safetensors")
+    save_file(
+        {name: values + np.float32(0.125) for name, values in tensors.items()},
+        model / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    done = moee("embed", tmp_path / "corpus.txt", "-m", embedder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The calibration was fitted for the model" in done.stderr
