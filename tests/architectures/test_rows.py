@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from moee.architectures import Architecture, architecture_for
+from moee.architectures import architecture_for
 from moee.errors import UnsupportedArchitectureError
-from moee.types import Array, CapturePlan
+from moee.types import CapturePlan
 from tests.architectures.tiny import (
+    SELECTION,
     SEQUENCES,
     SUPPORTED,
-    Trace,
     backend_for,
     expected_experts,
+    native_weights,
+    read_logits,
     tiny_model,
     tracing,
+    used_weights,
     without_load_balancing,
 )
 
@@ -35,10 +38,6 @@ pytestmark = pytest.mark.parametrize("model_type", SUPPORTED)
 
 def _by_router(values: Any, num_experts: tuple[int, ...]) -> list[Any]:
     return np.split(values, np.cumsum(num_experts)[:-1], axis=-1)
-
-
-def _logits(row: Architecture, trace: Trace) -> Array:
-    return np.log(trace.logits) if row.reads == "probabilities" else trace.logits
 
 
 def _hooks(model: torch.nn.Module) -> Counter[str]:
@@ -105,13 +104,25 @@ def test_native_scores_select_the_experts_that_were_used(model_type: str) -> Non
     assert list(traces) == [site.path for site in backend.sites]
     for path, trace in traces.items():
         assert trace.experts is not None, f"nothing showed which experts {path} used"
-        np.testing.assert_array_equal(expected_experts(backend, row, path, _logits(row, trace)), trace.experts)
+        np.testing.assert_array_equal(expected_experts(backend, row, path, read_logits(row, trace)), trace.experts)
     for less in without_load_balancing(row):
         changed = [
-            expected_experts(backend, less, path, _logits(row, trace)) != trace.experts
+            expected_experts(backend, less, path, read_logits(row, trace)) != trace.experts
             for path, trace in traces.items()
         ]
         assert np.any(changed), "the premise needs a bias and groups that change the selection"
+
+
+def test_native_scores_weigh_the_experts_as_the_block_does(model_type: str) -> None:
+    """Up to one factor for each token: some renormalise, some scale."""
+    row, backend = architecture_for(model_type), backend_for(model_type)
+    with tracing(backend) as traces:
+        backend.forward([LONGEST], CapturePlan())
+    if row.router_class in SELECTION:
+        return  # these blocks show which experts ran, and not with what weight
+    for path, trace in traces.items():
+        used = used_weights(backend, path, trace)
+        np.testing.assert_allclose(native_weights(backend, row, path, trace), used, atol=TOLERANCE)
 
 
 def test_a_text_does_not_depend_on_its_batch(model_type: str) -> None:

@@ -137,10 +137,27 @@ class Trace:
     Attributes:
         logits: As the row reads them, `(tokens, num_experts)`; probabilities are left as they are.
         experts: The experts that were run, `(tokens, top_k)`, ascending in each row.
+        weights: What their outputs were weighed by, in the same order; None where the block does not show it.
     """
 
     logits: Array
     experts: npt.NDArray[np.int64] | None = None
+    weights: Array | None = None
+
+    def read(self, values: Any, top_k: int) -> None:
+        """Take the experts, and the weights beside them, from a call's arguments or a router's output."""
+        shape = (len(self.logits), top_k)
+        tensors = [
+            value.detach().reshape(shape)
+            for value in values
+            if isinstance(value, torch.Tensor) and value.shape[-1:] == shape[1:] and value.numel() == shape[0] * top_k
+        ]
+        index = next((each for each in tensors if not each.is_floating_point()), None)
+        weights = next((each for each in tensors if each.is_floating_point()), None)
+        if index is not None:
+            order = index.argsort(dim=-1)
+            self.experts = index.gather(-1, order).numpy().astype(np.int64)
+            self.weights = None if weights is None else np.array(weights.gather(-1, order).float().numpy())
 
 
 def _jetmoe_selection(output: Any) -> npt.NDArray[np.int64]:
@@ -171,20 +188,14 @@ SELECTION: dict[str, Callable[[Any], npt.NDArray[np.int64]]] = {
 """By router class: how to read the experts used from its output, where neither it nor the experts get an index."""
 
 
-def _index_in(values: Any, tokens: int, top_k: int) -> npt.NDArray[np.int64] | None:
-    for value in values:
-        is_index = isinstance(value, torch.Tensor) and value.dtype in (torch.int64, torch.int32)
-        if is_index and value.numel() == tokens * top_k and value.shape[-1] == top_k:
-            return np.sort(value.reshape(tokens, top_k).cpu().numpy().astype(np.int64), axis=-1)
-    return None
-
-
 def _trace_router(site: RouterSite, output: Any) -> Trace:
     value = output if site.output is None else output[site.output]
-    logits = np.array(value.detach().reshape(-1, value.shape[-1]).float().numpy())
+    trace = Trace(np.array(value.detach().reshape(-1, value.shape[-1]).float().numpy()))
     if (read := SELECTION.get(type(site.module).__name__)) is not None:
-        return Trace(logits, read(output))
-    return Trace(logits, _index_in(output, len(logits), site.top_k) if isinstance(output, tuple) else None)
+        trace.experts = read(output)
+    elif isinstance(output, tuple):
+        trace.read(output, site.top_k)
+    return trace
 
 
 def _experts_modules(backend: HuggingFaceBackend, site: RouterSite) -> list[nn.Module]:
@@ -211,9 +222,7 @@ def tracing(backend: HuggingFaceBackend) -> Iterator[dict[str, Trace]]:
 
     def watch_experts(site: RouterSite) -> Any:
         def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            trace = traces[site.path]
-            used = _index_in([*args, *kwargs.values()], len(trace.logits), site.top_k)
-            trace.experts = trace.experts if used is None else used
+            traces[site.path].read([*args, *kwargs.values()], site.top_k)
 
         return hook
 
@@ -226,6 +235,34 @@ def tracing(backend: HuggingFaceBackend) -> Iterator[dict[str, Trace]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def native_weights(backend: HuggingFaceBackend, row: Architecture, path: str, trace: Trace) -> Array:
+    """Return our native scores of the experts that a router chose, `(tokens, top_k)`, scaled to sum to 1."""
+    site = next(each for each in backend.sites if each.path == path)
+    assert trace.experts is not None
+    scores = native_scores(read_logits(row, trace), backend.info.scoring_func, site.top_k)
+    chosen = np.take_along_axis(scores, trace.experts, axis=-1)
+    return np.asarray(chosen / chosen.sum(axis=-1, keepdims=True))
+
+
+def used_weights(backend: HuggingFaceBackend, path: str, trace: Trace) -> Array:
+    """Return what a block weighed its experts by, `(tokens, top_k)`, scaled to sum to 1.
+
+    Gemma multiplies every expert's output by a learned number besides, which is no part of a token's routing.
+    """
+    site = next(each for each in backend.sites if each.path == path)
+    assert trace.experts is not None
+    assert trace.weights is not None, f"nothing showed how {path} weighs experts"
+    weights = trace.weights
+    if hasattr(site.module, "per_expert_scale"):
+        weights = weights / site.module.per_expert_scale.detach().numpy()[trace.experts]
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def read_logits(row: Architecture, trace: Trace) -> Array:
+    """Return what the capture makes of a router's output: logits, whatever it returns."""
+    return np.log(trace.logits) if row.reads == "probabilities" else trace.logits
 
 
 def without_load_balancing(row: Architecture) -> list[Architecture]:
