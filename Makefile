@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export MOEE_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help demo test test-slow test-data lint types docs docs-check bench bench-quality clean
+.PHONY: help demo test test-slow test-data lint types docs docs-check readme bench bench-quality clean
 
 help:
 	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA"
 	@echo "make lint types  ruff, import layers, size limits, generated docs; mypy --strict"
 	@echo "make docs        write docs/cli.md from the commands' own help"
+	@echo "make readme      put what the demo prints into README.md"
 	@echo "make bench       throughput beside sentence-transformers, peak memory"
 	@echo "make bench-quality   STS scores of every fusion, raw and calibrated, dense and carved"
 
@@ -57,6 +58,10 @@ types: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed
 	$(BIN)/python scripts/cli_docs.py
+
+# the demo's output in README.md, from a run of it
+readme: $(VENV)/.installed
+	$(BIN)/python scripts/readme_demo.py
 
 docs-check: $(VENV)/.installed
 	$(BIN)/python scripts/cli_docs.py --check
