@@ -15,7 +15,7 @@ help:
 	@echo "make test-slow   the tests that build and run the embedded default model"
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA"
 	@echo "make lint types  ruff, import layers, size limits, generated docs; mypy --strict"
-	@echo "make docs        write docs/cli.md from the commands' own help"
+	@echo "make docs        write the pages of docs/ that the code knows: commands, architectures"
 	@echo "make readme      put what the demo prints into README.md"
 	@echo "make bench       throughput beside sentence-transformers, peak memory"
 	@echo "make bench-quality   STS scores of every fusion, raw and calibrated, dense and carved"
@@ -57,14 +57,14 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed
-	$(BIN)/python scripts/cli_docs.py
+	$(BIN)/python scripts/generated_docs.py
 
 # the demo's output in README.md, from a run of it
 readme: $(VENV)/.installed
 	$(BIN)/python scripts/readme_demo.py
 
 docs-check: $(VENV)/.installed
-	$(BIN)/python scripts/cli_docs.py --check
+	$(BIN)/python scripts/generated_docs.py --check
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/throughput.py

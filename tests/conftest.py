@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, w
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache of this run: new and empty, unless MOEE_CACHE says otherwise (so that runs can share a built demo)."""
     with pytest.MonkeyPatch.context() as patch:
-        if "MOEE_CACHE" not in os.environ:
+        if not os.environ.get("MOEE_CACHE"):
             patch.setenv("MOEE_CACHE", str(tmp_path_factory.mktemp("moee-cache")))
         yield Path(os.environ["MOEE_CACHE"])
 
