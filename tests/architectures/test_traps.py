@@ -333,7 +333,9 @@ def test_experts_that_cannot_be_switched_are_left_alone(model_type: str) -> None
 # --- no row --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model_type", ["olmoe", "qwen2_moe", "mixtral", "gpt_oss", "llama4_text", "phimoe", "flint"])
+@pytest.mark.parametrize(
+    "model_type", ["olmoe", "qwen2_moe", "mixtral", "gpt_oss", "llama4_text", "phimoe", "glm4_moe"]
+)
 def test_a_known_model_is_read_the_same_without_its_row(model_type: str) -> None:
     with_row = backend_for(model_type)
     without = HuggingFaceBackend(
@@ -347,6 +349,12 @@ def test_a_known_model_is_read_the_same_without_its_row(model_type: str) -> None
     assert without.info.top_k == with_row.info.top_k
     ours, theirs = without.forward(SEQUENCES, CapturePlan()), with_row.forward(SEQUENCES, CapturePlan())
     np.testing.assert_allclose(ours.routing, theirs.routing, atol=TOLERANCE)
+
+
+def test_logits_that_are_capped_are_not_guessed_at() -> None:
+    model: Any = tiny_model("laguna")
+    with pytest.raises(UnsupportedArchitectureError, match="nothing it returns is its input times its weight"):
+        HuggingFaceBackend(model, None, name="laguna", fingerprint="t", architecture=None)  # type: ignore[arg-type]
 
 
 # --- models whose routing depends on other texts -------------------------------------------------------------------

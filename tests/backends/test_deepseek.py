@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModel
 from moee.architectures import architecture_for
 from moee.backends import deepseek
 from moee.backends.huggingface import HuggingFaceBackend
+from moee.backends.loading import LoadOptions, open_backend
 from moee.errors import UnsupportedArchitectureError
 from moee.types import CapturePlan
 
@@ -232,3 +233,9 @@ def test_registering_twice_changes_nothing() -> None:
     deepseek.register()
     deepseek.register()
     assert AutoConfig.for_model("deepseek").model_type == "deepseek"
+
+
+def test_opening_a_folder_that_is_refused_keeps_the_reason(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, norm_topk_prob=True)
+    with pytest.raises(UnsupportedArchitectureError, match="norm_topk_prob = True is not supported, only False"):
+        open_backend(str(folder), LoadOptions(dtype="float32", device="cpu"))

@@ -41,7 +41,7 @@ def _check(keys: dict[str, Any], n_shared_experts: int | None) -> None:
         )
 
 
-class DeepseekMoEConfig(DeepseekOcr2TextConfig):  # type: ignore[no-untyped-call]  # partly typed upstream
+class DeepseekMoEConfig(DeepseekOcr2TextConfig):
     """The original configuration's keys, read as the borrowed class wants them."""
 
     model_type = _MODEL_TYPE
@@ -55,7 +55,7 @@ class DeepseekMoEConfig(DeepseekOcr2TextConfig):  # type: ignore[no-untyped-call
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]  # partly typed upstream
 
 
-class DeepseekMoEModel(DeepseekOcr2TextModel):  # type: ignore[no-untyped-call]  # partly typed upstream
+class DeepseekMoEModel(DeepseekOcr2TextModel):
     """The decoder, without a language-model head."""
 
     config_class = DeepseekMoEConfig
@@ -67,5 +67,5 @@ def register() -> None:
     AutoConfig.register(_MODEL_TYPE, DeepseekMoEConfig, exist_ok=True)
     AutoModel.register(DeepseekMoEConfig, DeepseekMoEModel, exist_ok=True)
     # Qwen2-MoE checkpoints have the same one tensor per expert and projection
-    merge_experts = get_checkpoint_conversion_mapping("qwen2_moe")  # type: ignore[no-untyped-call]
+    merge_experts = get_checkpoint_conversion_mapping("qwen2_moe")
     register_checkpoint_conversion_mapping(_MODEL_TYPE, merge_experts, overwrite=True)

@@ -26,7 +26,7 @@ def masked_dense_experts(
     """Compute all experts at once and weigh the ones a token did not choose with zero.
 
     Args:
-        self: The experts module, with `gate_up_proj` `(experts, 2 * width, dim)` and `down_proj` `(experts, dim, width)`.
+        self: The experts module; `gate_up_proj` is `(experts, 2 * width, dim)`, `down_proj` `(experts, dim, width)`.
         hidden_states: `(tokens, dim)`.
         top_k_index: `(tokens, top_k)` int64.
         top_k_weights: `(tokens, top_k)`.

@@ -75,7 +75,7 @@ class HuggingFaceBackend:
         include_attention_routers: bool = False,
         padding_side: PaddingSide = "right",
     ) -> None:
-        self._model = text_model_of(model).eval()
+        self._model: PreTrainedModel = text_model_of(model).eval()
         self._tokenizer = tokenizer
         self._architecture = architecture
         self.padding_side: PaddingSide = padding_side
