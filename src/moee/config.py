@@ -55,11 +55,11 @@ class EmbedderConfig:
         include_attention_routers: Also use routers inside attention, in models that have them.
         scoring: How router logits become routing weights.
         fusion: Which view, or how the two are combined.
-        alpha: Weight of the routing weights in `fusion="sum"`. `"auto"` is the closed form from the calibration
-            texts; without frozen statistics it is 1.0, the constant of the original code.
+        alpha: Weight of the routing weights in `fusion="sum"`. `"auto"` is the closed form of `moee.calibration`;
+            without frozen statistics it is 1.0, the constant of the original code.
         calibration: `"zscore"` and `"spectral"` use frozen statistics; `"batch"` standardises over the batch at hand
             as the original code does, so that a text's vector depends on its neighbours; `"none"` does nothing.
-        gamma: For `"spectral"`: 0 only centres, 1 whitens fully.
+        gamma: For `"spectral"`: 0 is `"zscore"`, 1 whitens the leading directions.
         batch_size: Texts in a batch under `calibration="batch"`; nothing else depends on it.
         on_empty: What to do with a text that is empty or only whitespace.
         truncate: What to do with a text over the limit. `"warn"` cuts it and says so; `"end"` cuts it.
@@ -85,7 +85,7 @@ class EmbedderConfig:
     fusion: Fusion = "sum"
     alpha: float | Literal["auto"] = "auto"
     calibration: CalibrationMethod = "spectral"
-    gamma: float = 0.5
+    gamma: float = 1.0
     batch_size: int = 128
     on_empty: EmptyText = "error"
     truncate: Truncate = "warn"
@@ -107,7 +107,9 @@ class EmbedderConfig:
         if self.alpha != "auto":
             check_alpha(_number("alpha", self.alpha, '"auto" or a number'))
         if not 0 <= _number("gamma", self.gamma, "a number") <= 1:
-            raise InputError(f"gamma is {self.gamma!r}; it must lie between 0 (centre only) and 1 (whiten fully).")
+            raise InputError(
+                f"gamma is {self.gamma!r}; it must lie between 0 (as zscore) and 1 (whiten the leading directions)."
+            )
         _check_count("batch_size", self.batch_size)
         if self.max_length is not None:
             _check_count("max_length", self.max_length)

@@ -1,8 +1,7 @@
-"""Moments of sets of vectors in float64: means, variances, leading directions, and the spread of their cosines."""
+"""Moments of sets of vectors in float64: means, variances, leading directions, and how two sets of cosines relate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +15,8 @@ Wide = npt.NDArray[np.float64]
 _CHUNK = 4096
 # A dimension whose deviation is below this share of its size is rounding noise of float32 (2^-24 is 6e-8).
 _CONSTANT = 1e-6
+# Cosines of float32 vectors whose deviation is below 1e-6 differ by rounding only.
+_ALIKE = 1e-12
 
 
 def _chunks(rows: Array) -> Iterator[Wide]:
@@ -55,11 +56,20 @@ def leading_directions(rows: Array, mean: Wide, scale: Wide, count: int) -> tupl
         Eigenvalues `(k + 1,)`, descending, all positive, and eigenvectors `(dim, k)`. `k` is `count`, or less if the
         matrix has fewer positive eigenvalues. The sign of an eigenvector is fixed: its largest entry is positive.
     """
-    correlation = np.zeros((rows.shape[1], rows.shape[1]))
-    for chunk in _chunks(rows):
-        z = (chunk - mean) * scale
-        correlation += z.T @ z
-    values, vectors = np.linalg.eigh(correlation / (len(rows) - 1))
+    dim = rows.shape[1]
+    if dim <= len(rows):
+        correlation = np.zeros((dim, dim))
+        for chunk in _chunks(rows):
+            z = (chunk - mean) * scale
+            correlation += z.T @ z
+        values, vectors = np.linalg.eigh(correlation / (len(rows) - 1))
+    else:
+        # fewer texts than dimensions: the same eigenvalues from the smaller matrix of products between texts
+        z = (rows - mean) * scale
+        values, between = np.linalg.eigh(z @ z.T / (len(rows) - 1))
+        vectors = z.T @ between
+        lengths = np.linalg.norm(vectors, axis=0)
+        vectors = vectors / np.where(lengths > 0, lengths, 1.0)
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[0] <= 0:  # every column is constant
         return np.ones(1), np.zeros((rows.shape[1], 0))
@@ -69,29 +79,26 @@ def leading_directions(rows: Array, mean: Wide, scale: Wide, count: int) -> tupl
     return values[: k + 1].copy(), vectors * signs
 
 
-def cosine_spread(units: Array) -> float:
-    """Return the standard deviation of the cosine over all pairs of different rows.
-
-    In closed form, without the matrix of pairs: with S the sum of the rows and M the sum of their outer products, the
-    cosines of all ordered pairs add up to |S|^2 and their squares to |M|^2; the pairs of a row with itself are taken
-    out of both.
+def cosine_slope(target: Array, predictor: Array) -> float:
+    """Return the slope of the linear regression of one set of cosines on another, over all pairs of different rows.
 
     Args:
-        units: `(n, dim)` of unit length; zero rows are allowed and left out.
+        target: `(n, a)` of unit length; gives the cosines to be predicted.
+        predictor: `(n, b)` of unit length, the same texts.
 
     Returns:
-        The deviation, 0 if there are fewer than two rows that are not zero.
+        The covariance of the two cosines over the variance of the predictor's. 0 if that is negative, or undefined:
+        with fewer than three rows, or a predictor whose cosines are all alike, nothing can be predicted.
     """
-    rows = units[np.any(units != 0, axis=1)]
-    n = len(rows)
-    if n < 2:
+    pairs = np.triu_indices(len(target), 1)
+    x, y = (_cosines(units)[pairs] for units in (predictor, target))
+    if len(x) < 2:
         return 0.0
-    total = np.zeros(rows.shape[1])
-    outer = np.zeros((rows.shape[1], rows.shape[1]))
-    for chunk in _chunks(rows):
-        total += chunk.sum(axis=0)
-        outer += chunk.T @ chunk
-    pairs = n * (n - 1)
-    mean = (float(total @ total) - n) / pairs
-    mean_square = (float(np.sum(np.square(outer))) - n) / pairs
-    return math.sqrt(max(mean_square - mean * mean, 0.0))
+    x, y = x - x.mean(), y - y.mean()
+    variance = float(x @ x)
+    return max(float(x @ y) / variance, 0.0) if variance > _ALIKE * len(x) else 0.0
+
+
+def _cosines(units: Array) -> Wide:
+    wide = units.astype(np.float64)
+    return np.asarray(wide @ wide.T, dtype=np.float64)
