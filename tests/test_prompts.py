@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from moee.errors import InputError, UnknownNameError
-from moee.prompts import PAPER_PROMPTS, PLACEHOLDER, PROMPTS, clean_paper, render, resolve_prompt, split_template
+from moee.prompts import (
+    PAPER_PROMPTS,
+    PLACEHOLDER,
+    PROMPTS,
+    clean_paper,
+    clean_tidy,
+    render,
+    resolve_prompt,
+    split_template,
+)
 
 # the golden data's "none" puts quotes around the text
 GOLDEN_NAMES = {"prompteol": "prompteol", "none": "quoted", "sentiment": "sentiment"}
@@ -80,6 +89,25 @@ def test_paper_cleaning_adds_a_full_stop_and_turns_quotes(text: str, cleaned: st
 
 def test_paper_cleaning_strips_the_prompt_and_replaces_underscores_after_filling() -> None:
     assert render(" my_task: {text} ", " snake_case ", cleaning="paper") == "my task:  snake case ."
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("", ""),
+        ("  ", ""),
+        ("A cat sat.", "A cat sat."),
+        ("two men ( and a dog ) are n't here , he 's sure", "Two men (and a dog) aren't here, he's sure."),
+        ("it rains . i think so !", "It rains. I think so!"),
+        ("the index .ixic rose 5 %", "The index .ixic rose 5%"),
+        ("IBM , i said", "IBM, i said."),
+        ('"quoted"', '"quoted"'),
+    ],
+)
+def test_tidy_undoes_tokenised_lowercased_text_and_leaves_the_rest(text: str, cleaned: str) -> None:
+    assert clean_tidy(text) == cleaned
+    assert clean_tidy(cleaned) == cleaned
+    assert render("prompteol", text, cleaning="tidy") == f'This sentence : "{cleaned}" means in one word:"'
 
 
 @pytest.mark.data

@@ -47,7 +47,7 @@ class EmbedderConfig:
         prompt: Name of a prompt, or a template with one `{text}`.
         query_prompt: The same for `encode_query`; None means `prompt`.
         document_prompt: The same for `encode_document`; None means `prompt`.
-        cleaning: What is done to a text before it is put into the prompt.
+        cleaning: What is done to a text before it is put into the prompt; see `moee.prompts.render`.
         hidden_pooling: Over tokens, for the hidden states.
         hidden_layers: Which layers' hidden states are averaged; `"last"` is after the final norm.
         routing_pooling: Over tokens, for the routing weights.

@@ -20,7 +20,7 @@ Scoring = Literal["softmax", "native", "logits", "topk"]
 CalibrationMethod = Literal["none", "zscore", "spectral", "batch"]
 Truncate = Literal["warn", "error", "end"]
 EmptyText = Literal["error", "encode"]
-Cleaning = Literal["none", "paper"]
+Cleaning = Literal["none", "tidy", "paper"]
 LayerChoice = Literal["all", "last"] | tuple[int, ...]
 """Which layers a view is made of. Negative numbers count from the end."""
 
