@@ -82,3 +82,12 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 def test_there_are_examples() -> None:
     assert "moee.embedder" in MODULES_WITH_EXAMPLES
+
+
+def test_the_readme_shows_the_demo_python_and_the_shell_first() -> None:
+    """A newcomer sees all three, and what the demo printed, without scrolling far."""
+    head = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40])
+    assert [language for language, _ in BLOCK.findall(head)] == ["sh", "text", "python", "sh"]
+    shown = next(code for language, code in BLOCK.findall(head) if language == "text")
+    assert "Nearest to: " in shown
+    assert "Neighbours of the query's own topic: hs " in shown

@@ -87,7 +87,7 @@ def test_a_calibrated_embedder_is_saved_and_used(moee: Run, tmp_path: Path) -> N
     assert moee("embed", tmp_path / "corpus.txt", "-m", folder, "-o", output).returncode == 0
     model = MoEE.from_pretrained("fake")
     model.calibrate(texts)
-    # not bit by bit: arrays that were read lie in memory in another order than fitted ones, and so are summed in another
+    # not bit by bit: arrays that were read lie in memory in another order than fitted ones, and so do their sums
     assert np.abs(np.load(output) - model.encode(texts)).max() < 1e-6
     # saving again replaces it
     again = moee("calibrate", "fake", "--texts", tmp_path / "corpus.txt", "--out", folder)
