@@ -65,7 +65,8 @@ def architectures_page() -> str:
             supported=sum(len(row.model_types) for row in usable), wrappers=sum(len(row.wrappers) for row in usable)
         ),
         "## Supported\n",
-        "| `model_type` | router, under a decoder layer | scoring | wrappers | notes |\n| --- | --- | --- | --- | --- |",
+        "| `model_type` | router, under a decoder layer | scoring | wrappers | notes |",
+        "| --- | --- | --- | --- | --- |",
         *(_supported(row) for row in usable),
         "\n## Not supported\n",
         "| `model_type` | why |\n| --- | --- |",

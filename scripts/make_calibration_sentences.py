@@ -8,7 +8,8 @@ any prefix is a mixed sample. The same input gives the same bytes.
 
 Why short sentences: the mean of the hidden states moves with length and style, and what is embedded most (queries,
 titles, single sentences) is short. On STSBenchmark dev, with hidden states of the dense SmolLM2-135M, statistics of
-short sentences score 0.2 to 0.5 points higher than statistics of sentences of any length, and take half the time to fit.
+short sentences score 0.2 to 0.5 points higher than statistics of sentences of any length, and take half the time to
+fit.
 """
 
 from __future__ import annotations

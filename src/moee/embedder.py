@@ -37,8 +37,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 
 
 class MoEE:
-    """Texts to vectors through a Mixture-of-Experts LLM, as in Li & Zhou, "Your Mixture-of-Experts LLM Is Secretly an
-    Embedding Model For Free" (arXiv 2410.10814).
+    """Texts to vectors through a Mixture-of-Experts LLM (Li & Zhou, ICLR 2025, arXiv 2410.10814).
 
     A text's vector depends on the text and the configuration alone: not on its batch, its place, or its neighbours
     (`calibration="batch"`, which copies the original code, is the one exception).
@@ -63,7 +62,7 @@ class MoEE:
         self._revision: str | None = None
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # noqa: PLR0913 - each is a choice of its own that a caller names
         cls,
         name: str | Path,
         *,
@@ -102,17 +101,20 @@ class MoEE:
         recipe_config(recipe or "default")  # a misspelt recipe is reported before gigabytes are read
         EmbedderConfig().replace(**settings)
         saved = read_embedder(Path(name)) if is_saved_embedder(name) else None
+        saved_attention = saved is not None and saved.config.include_attention_routers
         options = LoadOptions(
             dtype=dtype,
             device=device,
             padding_side=padding_side,
-            include_attention_routers=bool(settings.get("include_attention_routers", saved is not None and saved.config.include_attention_routers)),
+            include_attention_routers=bool(settings.get("include_attention_routers", saved_attention)),
             revision=revision or (saved.revision if saved else None),
             local_files_only=local_files_only,
             allow_pickle=allow_pickle,
         )
         backend = open_backend(saved.model if saved else name, options)
-        config = saved.config if saved and recipe is None else recipe_config(recipe or "default", model_type=backend.info.model_type)
+        config = recipe_config(recipe or "default", model_type=backend.info.model_type)
+        if saved is not None and recipe is None:
+            config = saved.config
         embedder = cls(backend, config.replace(**settings), batch_tokens=batch_tokens)
         embedder._revision = options.revision
         if saved is not None:
@@ -172,8 +174,9 @@ class MoEE:
     def __repr__(self) -> str:
         info, config = self.info, self._config
         return (
-            f"MoEE({info.name!r}: {info.model_type}, {info.dtype} on {info.device}, {len(info.layer_ids)} routers; recipe={config.recipe!r}, "
-            f"prompt={config.prompt!r}, fusion={config.fusion!r}, alpha={config.alpha!r}, calibration={config.calibration!r})"
+            f"MoEE({info.name!r}: {info.model_type}, {info.dtype} on {info.device}, {len(info.layer_ids)} routers; "
+            f"recipe={config.recipe!r}, prompt={config.prompt!r}, fusion={config.fusion!r}, alpha={config.alpha!r}, "
+            f"calibration={config.calibration!r})"
         )
 
     def encode(
@@ -210,7 +213,8 @@ class MoEE:
         changes = {"fusion": fusion, "alpha": alpha, "prompt": prompt, "normalize": normalize}
         config = self._config.replace(**{name: value for name, value in changes.items() if value is not None})
         if isinstance(texts, str):
-            return self._encode([texts], config, show_progress_bar)[0]
+            vector: Array = self._encode([texts], config, show_progress_bar)[0]
+            return vector
         return self._encode(texts, config, show_progress_bar)
 
     def encode_query(self, queries: Sequence[str] | str, **options: Any) -> Array:
@@ -248,7 +252,9 @@ class MoEE:
             InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
         """
         config = self._config.replace(prompt=prompt) if prompt is not None else self._config
-        return self._views([texts] if isinstance(texts, str) else texts, config, "Embedding" if show_progress_bar else None)
+        return self._views(
+            [texts] if isinstance(texts, str) else texts, config, "Embedding" if show_progress_bar else None
+        )
 
     def fuse(
         self, views: Views, *, fusion: Fusion | None = None, alpha: float | None = None, normalize: bool | None = None
@@ -294,7 +300,9 @@ class MoEE:
         """
         for prompt in self._prompts():
             config = self._config.replace(prompt=prompt)
-            self._calibrations[_key(config)] = self._fit(texts, config, "user", "Calibrating" if show_progress_bar else None)
+            self._calibrations[_key(config)] = self._fit(
+                texts, config, "user", "Calibrating" if show_progress_bar else None
+            )
         return self._calibrations[_key(self._config)]
 
     def save(self, folder: str | Path) -> None:
@@ -310,7 +318,9 @@ class MoEE:
         fitted = [self._calibrations[key] for key in keys if key in self._calibrations]
         # all or none: on reading, statistics are matched to prompts by their order
         statistics = tuple(fitted) if len(fitted) == len(keys) else ()
-        write_embedder(Path(folder), SavedEmbedder(self.info.name, self._revision, self.info.fingerprint, self._config, statistics))
+        write_embedder(
+            Path(folder), SavedEmbedder(self.info.name, self._revision, self.info.fingerprint, self._config, statistics)
+        )
 
     def close(self) -> None:
         """Release the model. The embedder cannot be used afterwards."""
@@ -341,7 +351,9 @@ class MoEE:
         )
         with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
             try:
-                return compute_views(self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_progress=advance)
+                return compute_views(
+                    self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_progress=advance
+                )
             except NonFiniteActivationsError as error:
                 raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
 

@@ -1,4 +1,4 @@
-"""Token sequences to views: duplicates once, similar lengths together, bounded batches, results in the order of input."""
+"""Token sequences to views: duplicates once, similar lengths together, bounded batches, input order."""
 
 from __future__ import annotations
 
@@ -99,4 +99,3 @@ def _routing_weights(activations: Activations, plan: CapturePlan, scoring_func: 
         blocks.append(score_experts(logits, plan.scoring, scoring_func=scoring_func, top_k=min(top_k, width)))
         start += width
     return np.concatenate(blocks, axis=1)
-

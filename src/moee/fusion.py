@@ -86,7 +86,8 @@ def fuse(h: Array, r: Array, fusion: Fusion, alpha: float = 1.0) -> Array:
     if fusion == "concat":
         return unit(np.concatenate([h, r], axis=1))
     alpha = check_alpha(alpha)
-    return np.concatenate([unit(h), math.sqrt(alpha) * unit(r)], axis=1) / np.float32(math.sqrt(1.0 + alpha))
+    blocks = np.concatenate([unit(h), np.float32(math.sqrt(alpha)) * unit(r)], axis=1)
+    return np.asarray(blocks / np.float32(math.sqrt(1.0 + alpha)), dtype=np.float32)
 
 
 def fused_dim(hidden_dim: int, routing_dim: int, fusion: Fusion) -> int:

@@ -49,7 +49,7 @@ def _keep_top(values: Array, top_k: int) -> Array:
 def _softmax_of_top(logits: Array, top_k: int) -> Array:
     """Softmax over the `top_k` largest logits only: gpt-oss, Granite, JetMoE."""
     probabilities = _keep_top(softmax(logits), top_k)
-    return probabilities / probabilities.sum(axis=-1, keepdims=True)
+    return np.asarray(probabilities / probabilities.sum(axis=-1, keepdims=True), dtype=np.float32)
 
 
 _SPARSEMIXER_JITTER = 0.01
@@ -130,7 +130,8 @@ def score_experts(router_logits: Array, scoring: Scoring, *, scoring_func: str, 
     if scoring == "native":
         return scores
     kept = _keep_top(scores, top_k)
-    return kept / np.maximum(kept.sum(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    total = np.maximum(kept.sum(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(kept / total, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

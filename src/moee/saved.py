@@ -58,7 +58,8 @@ def write_embedder(folder: Path, saved: SavedEmbedder) -> None:
     """
     if folder.exists() and any(folder.iterdir()) and not is_saved_embedder(folder):
         raise CheckpointError(
-            f"{str(folder)!r} exists and is not a saved embedder; saving would replace what it holds. Choose another folder."
+            f"{str(folder)!r} exists and is not a saved embedder; saving would replace what it holds. "
+            "Choose another folder."
         )
     values: Mapping[str, Any] = {
         "kind": _KIND,

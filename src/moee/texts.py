@@ -40,7 +40,9 @@ def check_texts(texts: Sequence[str], *, on_empty: EmptyText) -> list[str]:
         raise InputError("No texts: got an empty list. Pass at least one string.")
     for index, text in enumerate(checked):
         if not isinstance(text, str):
-            raise TextTypeError(f"Text {index} is {_shorten(text)}, a {type(text).__name__}; every text must be a string.")
+            raise TextTypeError(
+                f"Text {index} is {_shorten(text)}, a {type(text).__name__}; every text must be a string."
+            )
         if on_empty == "error" and not text.strip():
             kind = "empty" if not text else f"only whitespace ({_shorten(text)})"
             raise InputError(
@@ -117,7 +119,8 @@ def _announce(
     if truncate == "warn":
         warnings.warn(
             f"{len(long)} of {len(first_index)} texts were cut to {max_tokens} tokens; the first is text {index} "
-            f"({length} tokens). The prompt's end was kept. truncate='error' refuses such texts, 'end' cuts without a word.",
+            f"({length} tokens). The prompt's end was kept. "
+            "truncate='error' refuses such texts, 'end' cuts without a word.",
             TruncationWarning,
             stacklevel=5,
         )
@@ -128,7 +131,8 @@ def _cut(text: str, length: int, encode: Tokenize, max_tokens: int) -> list[int]
     low, best = 0, encode([""])[0]
     if len(best) > max_tokens:
         raise TruncationError(
-            f"The prompt alone is {len(best)} tokens, over the limit of {max_tokens}. Raise max_length or shorten the prompt."
+            f"The prompt alone is {len(best)} tokens, over the limit of {max_tokens}. "
+            "Raise max_length or shorten the prompt."
         )
     # characters per token vary along a text: start from the average and widen until the cut no longer fits
     high = max(1, len(text) * max_tokens // length)

@@ -64,7 +64,8 @@ class CapturePlan:
 
     Attributes:
         hidden_pooling: Over the tokens of a text, for the hidden state.
-        hidden_layers: `"last"` is after the final norm; several layers are averaged. Layer `i` is the output of decoder layer `i`.
+        hidden_layers: `"last"` is after the final norm; several layers are averaged. Layer `i` is the output of
+            decoder layer `i`.
         routing_pooling: Over the tokens of a text, for the routers.
         routing_layers: Which routers, by decoder layer; `"all"` is every MoE layer.
         scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
@@ -84,7 +85,8 @@ class Activations:
     Attributes:
         hidden_states: `(batch, hidden_size)` float32.
         routing: `(batch, sum of num_experts)` float32, routers side by side in the order of `layer_ids`.
-        is_scored: False: `routing` holds raw router logits of one token. True: routing weights, already scored and pooled.
+        is_scored: False: `routing` holds raw router logits of one token. True: routing weights, already scored and
+            pooled.
         layer_ids: Decoder layer of every router in `routing`.
         num_experts: Width of every router in `routing`.
         top_k: Experts used per token by every router in `routing`.

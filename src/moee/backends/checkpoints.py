@@ -50,7 +50,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{str(folder)!r} has no config.json, so it is not a model folder. Give the folder that holds it.")
+        raise CheckpointError(
+            f"{str(folder)!r} has no config.json, so it is not a model folder. Give the folder that holds it."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -71,12 +73,14 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{str(index)!r} is not a readable shard index ({error}). Copy the file again.") from error
+            raise CheckpointError(
+                f"{str(index)!r} is not a readable shard index ({error}). Copy the file again."
+            ) from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(
-                f"{str(folder)!r} lacks {len(missing)} of {len(names)} weight files that its index names: {', '.join(missing[:3])}"
-                f"{', ...' if len(missing) > 3 else ''}. Download or copy them again."
+                f"{str(folder)!r} lacks {len(missing)} of {len(names)} weight files that its index names: "
+                f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. Download or copy them again."
             )
         return [folder / name for name in names]
     files = sorted(folder.glob("*.safetensors"))
@@ -86,9 +90,12 @@ def weight_files(folder: Path) -> list[Path]:
     if pickles:
         raise CheckpointError(
             f"{str(folder)!r} holds only pickle weights ({pickles[0]}), and loading a pickle can run any code. "
-            "Get the safetensors version, or convert it on a machine you trust; allow_pickle=True loads it all the same."
+            "Get the safetensors version, or convert it on a machine you trust; "
+            "allow_pickle=True loads it all the same."
         )
-    raise CheckpointError(f"{str(folder)!r} has a config.json but no *.safetensors weights. Download or copy them again.")
+    raise CheckpointError(
+        f"{str(folder)!r} has a config.json but no *.safetensors weights. Download or copy them again."
+    )
 
 
 def tensor_entries(files: list[Path]) -> Iterator[TensorEntry]:

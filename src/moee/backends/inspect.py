@@ -12,7 +12,7 @@ from moee.architectures import Architecture
 from moee.backends import checkpoints
 from moee.backends.checkpoints import TensorEntry
 from moee.backends.loading import LoadOptions, auto_class, check_supported, resolve_folder
-from moee.backends.routers import TOP_K_KEYS, config_value, no_moe_layers
+from moee.backends.routers import TOP_K_KEYS, config_value, no_moe_layers, scoring_func_of
 from moee.errors import CheckpointError
 
 
@@ -92,7 +92,7 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
         fingerprint=checkpoints.fingerprint(config, files),
         model_type=str(text_config.get("model_type", config.get("model_type"))),
         router=f"{architecture.router_class} at {architecture.router}" if architecture else "found by shape",
-        scoring_func=architecture.scoring_func if architecture else "softmax",
+        scoring_func=scoring_func_of(text_config, architecture),
         num_layers=num_layers or max(routers) + 1,
         layer_ids=tuple(routers),
         num_experts=tuple(routers.values()),
@@ -165,7 +165,7 @@ def routers_in_headers(
 
 
 def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:
-    """Build the model without memory for its weights and look for its routers: slower than headers, works for any layout."""
+    """Build the model without memory for its weights and look for its routers: slower than headers, for any layout."""
     import importlib
 
     import torch
@@ -182,11 +182,15 @@ def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str)
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             model = auto_class(config).from_config(config)
     except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{name!r}: its configuration does not build a model: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{name!r}: its configuration does not build a model: {str(error).splitlines()[0]}"
+        ) from error
     text_model = text_model_of(model)
     sites = find_routers(text_model, architecture) if architecture else find_routers_by_shape(text_model)
     widths = {
-        site.layer_id: next(p.shape[0] for p in site.module.parameters() if p.dim() == 2)  # a router's matrix is experts x hidden
+        site.layer_id: next(
+            p.shape[0] for p in site.module.parameters() if p.dim() == 2
+        )  # a router's matrix is experts x hidden
         for site in sites
     }
     if not widths:

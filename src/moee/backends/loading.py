@@ -41,7 +41,8 @@ class LoadOptions:
     """How a model is put into memory.
 
     Attributes:
-        dtype: `"float32"`, `"bfloat16"`, `"float16"`; None is bfloat16 where the device computes it natively, else float32.
+        dtype: `"float32"`, `"bfloat16"`, `"float16"`; None is bfloat16 where the device computes it natively, else
+            float32.
         device: A torch device; None is the first GPU, else the CPU.
         padding_side: Of batches. Vectors do not depend on it; right is faster.
         include_attention_routers: Also read the routers of mixture-of-attention blocks.
@@ -91,12 +92,17 @@ def resolve_folder(name: str | Path, options: LoadOptions | None = None) -> Path
     if path.is_dir():
         return path
     if path.is_file():
-        raise InputError(f"{text!r} is a file. Give the model's folder, a hub id such as 'allenai/OLMoE-1B-7B-0924', or 'demo'.")
+        raise InputError(
+            f"{text!r} is a file. Give the model's folder, a hub id such as 'allenai/OLMoE-1B-7B-0924', or 'demo'."
+        )
     parts = text.split("/")
     if len(parts) == _HUB_ID_PARTS and all(parts) and not text.startswith((".", "~")):
         return _download(text, options)
     raise UnknownNameError(
-        "model", text, ("demo", "fake"), hint="Or give an existing folder, or a hub id such as 'allenai/OLMoE-1B-7B-0924'."
+        "model",
+        text,
+        ("demo", "fake"),
+        hint="Or give an existing folder, or a hub id such as 'allenai/OLMoE-1B-7B-0924'.",
     )
 
 
@@ -209,7 +215,7 @@ def has_native_bf16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -223,7 +229,9 @@ def auto_class(config: Any) -> Any:
     return AutoModel if has_base else AutoModelForMultimodalLM
 
 
-def _load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, use_safetensors: bool) -> PreTrainedModel:
+def _load_model(
+    folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, use_safetensors: bool
+) -> PreTrainedModel:
     from transformers import AutoConfig
 
     try:
@@ -240,7 +248,9 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.devic
             )
     except KeyError as error:
         known = [each for row in all_architectures() for each in row.model_types]
-        raise UnknownNameError("model_type", str(error.args[0]), known, hint="A newer transformers may know it.") from error
+        raise UnknownNameError(
+            "model_type", str(error.args[0]), known, hint="A newer transformers may know it."
+        ) from error
     except MoEEError:
         raise  # our own check of a configuration, in our own words
     except (ValueError, OSError, RuntimeError) as error:
@@ -257,7 +267,7 @@ def _load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.devic
 
 @contextmanager
 def _quiet(folder: Path) -> Iterator[None]:
-    """Hold back what transformers prints while it loads: the unused LM head, and the bar for a model that loads at once."""
+    """Hold back what transformers prints while it loads: the unused LM head, and the bar of a small model."""
     from transformers.utils import logging as upstream
 
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
@@ -277,15 +287,23 @@ def _load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # type: ignore[no-any-return]
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(
-            f"{name!r} has no usable tokenizer: {_first_line(error)} Copy tokenizer.json and tokenizer_config.json beside the weights."
+            f"{name!r} has no usable tokenizer: {_first_line(error)} "
+            "Copy tokenizer.json and tokenizer_config.json beside the weights."
         ) from error
+    return tokenizer
 
 
 def backend_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, padding_side: PaddingSide = "right", include_attention_routers: bool = False
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    padding_side: PaddingSide = "right",
+    include_attention_routers: bool = False,
 ) -> Backend:
     """Wrap a model that is already in memory; its weights are shared, not copied.
 
