@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,19 +13,9 @@ from moee.calibration import batch_standardise
 from moee.errors import InputError
 from moee.paper import embed, paired_similarity, summed_similarity
 from moee.types import Views
+from tests.golden.compare import compare
 
-
-def _golden() -> Path:
-    return Path(os.environ["MOEE_DATA"]) / "golden"
-
-
-def _check_template() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_template", _golden() / "check_template.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_batches_are_standardised_apart_with_n_minus_1() -> None:
@@ -58,29 +45,26 @@ def test_pairs_of_different_shape_are_refused() -> None:
         paired_similarity(np.zeros((1, 3)), np.zeros((2, 3)))
 
 
-@pytest.mark.data
 def test_every_golden_array_is_reproduced() -> None:
-    rows = list(_check_template().compare(embed, _golden(), "olmoe-tiny"))
+    rows = list(compare(embed, GOLDEN, "olmoe-tiny"))
     assert len(rows) == 106
     assert [(array, what, error) for array, what, error, tolerance in rows if not error <= tolerance] == []
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(("fusion", "array"), [("hs", "HS"), ("rw", "RW"), ("concat", "MoEE")])
 def test_encode_under_the_paper_recipe_gives_the_golden_vectors(fusion: str, array: str) -> None:
-    texts = json.loads((_golden() / "inputs.json").read_text(encoding="utf-8"))["texts"]
-    golden = np.load(_golden() / "olmoe-tiny.npz")
-    model = MoEE.from_pretrained(_golden() / "olmoe-tiny", recipe="paper", batch_size=8, dtype="float32")
+    texts = json.loads((GOLDEN / "inputs.json").read_text(encoding="utf-8"))["texts"]
+    golden = np.load(GOLDEN / "olmoe-tiny.npz")
+    model = MoEE.from_pretrained(GOLDEN / "olmoe-tiny", recipe="paper", batch_size=8, dtype="float32")
     vectors = model.encode(texts, fusion=fusion)  # type: ignore[arg-type]
     np.testing.assert_allclose(vectors, golden[f"prompteol.b8.{array}.embeddings"], atol=1e-3)
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_the_summed_score_is_the_golden_one(alpha: float) -> None:
-    pairs = json.loads((_golden() / "inputs.json").read_text(encoding="utf-8"))["pairs"]
-    golden = np.load(_golden() / "olmoe-tiny.npz")
-    model = MoEE.from_pretrained(_golden() / "olmoe-tiny", recipe="paper", dtype="float32")
+    pairs = json.loads((GOLDEN / "inputs.json").read_text(encoding="utf-8"))["pairs"]
+    golden = np.load(GOLDEN / "olmoe-tiny.npz")
+    model = MoEE.from_pretrained(GOLDEN / "olmoe-tiny", recipe="paper", dtype="float32")
     left, right = (model.encode_views(list(column)) for column in zip(*pairs, strict=True))
     scores = summed_similarity(left, right, alpha=alpha, batch_size=11)
     np.testing.assert_allclose(scores, golden[f"sts.prompteol.b11.MoEE.sum_a{alpha}"].ravel(), atol=1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -110,9 +109,8 @@ def test_tidy_undoes_tokenised_lowercased_text_and_leaves_the_rest(text: str, cl
     assert render("prompteol", text, cleaning="tidy") == f'This sentence : "{cleaned}" means in one word:"'
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("golden", GOLDEN_NAMES)
 def test_paper_cleaning_gives_every_prompt_of_the_original(golden: str) -> None:
-    inputs = json.loads((Path(os.environ["MOEE_DATA"]) / "golden" / "inputs.json").read_text(encoding="utf-8"))
+    inputs = json.loads((Path(__file__).parent / "golden" / "inputs.json").read_text(encoding="utf-8"))
     rendered = [render(GOLDEN_NAMES[golden], text, cleaning="paper") for text in inputs["texts"]]
     assert rendered == inputs["rendered_prompts"][golden]
