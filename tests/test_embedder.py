@@ -225,3 +225,15 @@ def test_bad_texts_are_named(model: MoEE) -> None:
         model.encode(["a", ""])
     with pytest.raises(TextTypeError, match="Text 1 is 7, a int"):
         model.encode(["a", 7])  # type: ignore[list-item]
+
+
+def test_statistics_that_would_not_be_used_are_not_fitted() -> None:
+    model = MoEE.from_pretrained("fake", calibration="none")
+    with pytest.raises(InputError, match="calibration='none' uses no frozen statistics"):
+        model.calibrate(["a", "b"])
+
+
+def test_statistics_say_which_texts_they_are_from() -> None:
+    model = MoEE.from_pretrained("fake")
+    assert model.calibrate(["one text", "another text", "a third"]).texts == "user"
+    assert model.calibrate().texts == "builtin"

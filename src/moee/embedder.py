@@ -18,7 +18,7 @@ from moee.calibration_store import find_statistics, store_statistics
 from moee.config import EmbedderConfig, recipe_config
 from moee.data import calibration_texts
 from moee.engine import compute_views
-from moee.errors import NonFiniteActivationsError
+from moee.errors import InputError, NonFiniteActivationsError
 from moee.fusion import fuse
 from moee.pooling import PaddingSide
 from moee.progress import progress_bar
@@ -34,6 +34,9 @@ logger = logging.getLogger("moee")
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Default token budget of a batch, by device type."""
+
+
+_WITHOUT_STATISTICS = ("none", "batch")
 
 
 class MoEE:
@@ -284,24 +287,31 @@ class MoEE:
         """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.similarity`."""
         return _similarity.similarity_pairwise(a, b)
 
-    def calibrate(self, texts: Sequence[str], *, show_progress_bar: bool = False) -> Calibration:
+    def calibrate(self, texts: Sequence[str] | None = None, *, show_progress_bar: bool = False) -> Calibration:
         """Fit frozen statistics on texts of your own; they need no labels. Used by every later `encode`.
 
         Args:
-            texts: At least two different strings; a few thousand that look like what will be embedded are best.
+            texts: At least two different strings; a few thousand that look like what will be embedded are best. None
+                fits the built-in sentences again.
             show_progress_bar: On stderr.
 
         Returns:
             The statistics of the configured prompt. Prompts for queries and documents get their own.
 
         Raises:
-            CalibrationError: If there are too few texts.
-            InputError: If the configured calibration uses no statistics.
+            InputError: If there are too few texts, or the configured calibration uses no frozen statistics.
         """
+        if self._config.calibration in _WITHOUT_STATISTICS:
+            raise InputError(
+                f"calibration={self._config.calibration!r} uses no frozen statistics, so there is nothing to fit. "
+                "Load the model with calibration='zscore' or 'spectral'."
+            )
+        label = "builtin" if texts is None else "user"
+        texts = calibration_texts() if texts is None else texts
         for prompt in self._prompts():
             config = self._config.replace(prompt=prompt)
             self._calibrations[_key(config)] = self._fit(
-                texts, config, "user", "Calibrating" if show_progress_bar else None
+                texts, config, label, "Calibrating" if show_progress_bar else None
             )
         return self._calibrations[_key(self._config)]
 
@@ -327,6 +337,7 @@ class MoEE:
         self._backend.close()
 
     def _encode(self, texts: Sequence[str], config: EmbedderConfig, show_progress_bar: bool) -> Array:
+        check_texts(texts, on_empty=config.on_empty)  # before minutes may go into fitting statistics
         statistics = self._statistics(config)
         views = self._views(texts, config, "Embedding" if show_progress_bar else None)
         return self._fuse(views, config, statistics)
@@ -376,7 +387,7 @@ class MoEE:
 
     def _statistics(self, config: EmbedderConfig) -> Calibration | None:
         """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""
-        if config.calibration in ("none", "batch"):
+        if config.calibration in _WITHOUT_STATISTICS:
             return None
         if _key(config) not in self._calibrations:
             found = find_statistics(self.info, config)

@@ -42,10 +42,9 @@ def calibrate(
       moee embed new.txt -m my-embedder -o new.npy
     """
     from moee.corpus import read_texts
-    from moee.data import calibration_texts
 
     options.check_out_folder(out, holds="calibration.safetensors")
-    corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
+    corpus = read_texts(texts, column=text_column) if texts is not None else None
     embedder = options.open_model(
         model,
         recipe=recipe,
@@ -56,10 +55,12 @@ def calibrate(
         dtype=dtype,
         device=device,
     )
-    embedder.calibrate(corpus, show_progress_bar=shows_progress())
+    statistics = embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)
     if as_json:
-        print_json({"output": str(out), "model": embedder.info.name, "num_texts": len(corpus)})
+        print_json({"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts})
     else:
         print_text(str(out))
-    note(f'Fitted on {len(corpus)} texts. Use it with: moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")')
+    note(
+        f'Fitted on {statistics.num_texts} texts. Use it with: moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")'
+    )
