@@ -61,6 +61,5 @@ def calibrate(
         print_json({"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts})
     else:
         print_text(str(out))
-    note(
-        f'Fitted on {statistics.num_texts} texts. Use it with: moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")'
-    )
+    use = f'moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")'
+    note(f"Fitted on {statistics.num_texts} texts. Use it with: {use}")
