@@ -101,3 +101,11 @@ def test_other_models_keep_their_own_experts(model_type: str, changes: dict[str,
     with experts_kernel(model) as name:
         assert name == "eager"
         assert model.config._experts_implementation == "eager"
+
+
+def test_tokens_taken_in_turn_give_the_same_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model("olmoe", num_experts_per_tok=4)
+    with experts_kernel(model):
+        whole = _states(model)
+        monkeypatch.setattr("moee.backends.experts._MAX_ELEMENTS", 3 * 2 * 16 * 8)  # three tokens at a time
+        torch.testing.assert_close(_states(model), whole, atol=TOLERANCE, rtol=TOLERANCE)

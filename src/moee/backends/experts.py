@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 KERNEL = "moee_masked_dense"
+_MAX_ELEMENTS = 1 << 24
+"""Of the product over all experts, held at once; more tokens are taken in turn. 64 MiB in float32."""
 _DENSE_SHARE = 0.4
 """Used from this share of active experts on; below it, skipping unused experts saves more than few calls do."""
 
@@ -41,10 +43,16 @@ def masked_dense_experts(
     weights = torch.zeros(tokens, experts, dtype=hidden_states.dtype, device=hidden_states.device)
     # added, not set: a table of fixed choices may name an expert twice (DeepSeek-V4)
     weights.scatter_add_(1, top_k_index, top_k_weights.to(weights.dtype))
-    both = torch.nn.functional.linear(hidden_states, self.gate_up_proj.reshape(-1, dim))
-    active = self._apply_gate(both.view(tokens, experts, double_width)).mul_(weights[:, :, None])
+    gate_up = self.gate_up_proj.reshape(-1, dim)
     down = self.down_proj.permute(1, 0, 2).reshape(dim, -1)
-    return torch.nn.functional.linear(active.view(tokens, -1), down)
+    out = torch.empty_like(hidden_states)
+    step = max(1, _MAX_ELEMENTS // (experts * double_width))
+    for start in range(0, tokens, step):
+        rows = slice(start, start + step)
+        both = torch.nn.functional.linear(hidden_states[rows], gate_up)
+        active = self._apply_gate(both.view(-1, experts, double_width)).mul_(weights[rows, :, None])
+        out[rows] = torch.nn.functional.linear(active.reshape(len(active), -1), down)
+    return out
 
 
 def _suits(module: Any, top_k: int) -> bool:
