@@ -56,11 +56,17 @@ def read_texts(count: int) -> tuple[list[str], str]:
 
 def write_dense(folder: Path) -> None:
     """Write the dense model behind the demo as a folder that transformers loads."""
+    from safetensors.torch import save_file
+
     from moee.carve.source import open_dense
     from moee.demo.build import find_gguf
 
     dense = open_dense(find_gguf())
-    dense.model.save_pretrained(folder)
+    # not save_pretrained: transformers refuses to save what it read from a GGUF file
+    config = {key: value for key, value in dense.config.items() if key != "quantization_config"}
+    (folder / "config.json").write_text(json.dumps(config, default=str))
+    tensors = {name: tensor.contiguous() for name, tensor in dense.tensors()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     dense.tokenizer.save_pretrained(folder)
 
 
@@ -79,7 +85,13 @@ def open_sentence_transformers(folder: Path, dtype: str) -> Callable[[list[str]]
 
     from moee.prompts import render
 
-    transformer = Transformer(str(folder), model_kwargs={"dtype": dtype})
+    transformer = Transformer(
+        str(folder),
+        model_kwargs={"dtype": dtype},
+        # text only: the tokenizer has a chat template, and sentence-transformers would put every prompt into it
+        modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+        module_output_name="token_embeddings",
+    )
     transformer.tokenizer.pad_token = transformer.tokenizer.pad_token or transformer.tokenizer.eos_token
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
     model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
@@ -90,7 +102,7 @@ def work(contestant: str, folder: Path, dtype: str, texts: list[str], pipe: Conn
     """Encode `texts` each time the pipe asks, and answer with seconds and peak bytes."""
     encode = (open_moee if contestant == "moee" else open_sentence_transformers)(folder, dtype)
     encode(texts[:_WARM_UP])
-    pipe.send("ready")
+    pipe.send(None)  # ready
     while pipe.recv() == "go":
         start = time.perf_counter()
         encode(texts)

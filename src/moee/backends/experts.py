@@ -1,8 +1,8 @@
 """Expert kernels that a model uses only while we run it.
 
 transformers gives every expert its own pair of small matrix products. When a token uses most of the experts anyway
-(the embedded default: 30 of 32), one product over all experts with the unused ones weighed zero is the same sum with far
-fewer calls.
+(the embedded default: 30 of 32), one product over all experts with the unused ones weighed zero is the same sum with
+far fewer calls.
 """
 
 from __future__ import annotations
