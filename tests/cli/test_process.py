@@ -127,22 +127,34 @@ def test_ctrl_c_exits_with_130_and_leaves_no_file(
 ) -> None:
     output = tmp_path / "out.npy"
     arguments = [*command, "embed", "-", "-m", "fake", "--calibration", "none", "-o", str(output)]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    assert process.stdin is not None
-    process.stdin.write(b"waiting for more\n")
-    process.stdin.flush()
-    deadline = time.monotonic() + 30
-    # the command holds the pipe open for reading once its own interpreter runs; then it waits for the end of input
-    while time.monotonic() < deadline and not _is_sleeping_in_read(process.pid):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    assert process.stderr is not None
-    messages = process.stderr.read().decode()
-    process.stdin.close()
-    process.stderr.close()
+    with subprocess.Popen(
+        arguments,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - one thread runs the test, and nothing else sets a handler
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        try:
+            process.stdin.write(b"waiting for more\n")
+            process.stdin.flush()
+            deadline = time.monotonic() + 30
+            # the command waits for the end of its input once its own interpreter runs
+            while time.monotonic() < deadline and not _is_sleeping_in_read(process.pid):
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+            messages = process.stderr.read().decode()
+        finally:
+            process.kill()
     assert "Traceback" not in messages
     assert list(tmp_path.iterdir()) == []
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: they are started with interrupts ignored, and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_sleeping_in_read(pid: int) -> bool:
