@@ -17,10 +17,6 @@ import pytest
 from moee.demo import build, demo_folder, demo_report, heldback_texts
 from moee.errors import CheckpointError, MissingExtraError, OutputError
 
-needs_weights = pytest.mark.skipif(
-    importlib.util.find_spec(build.MODULE) is None, reason=f"needs the weights: {build.INSTALL_LINE}"
-)
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +39,6 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-@needs_weights
 @pytest.mark.slow
 def test_the_build_is_what_was_measured_and_the_second_call_is_instant(
     cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +71,6 @@ def test_the_build_is_what_was_measured_and_the_second_call_is_instant(
     assert tokenizer.decode(logits[0, -1].argmax()).strip() == "Paris"
 
 
-@needs_weights
 @pytest.mark.slow
 def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     code = "from moee.demo import demo_folder; print(demo_folder())"
@@ -91,7 +85,6 @@ def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     assert [str(path) for path in tmp_path.iterdir()] == list(folders)
 
 
-@needs_weights
 @pytest.mark.slow
 def test_the_tokenizer_agrees_with_the_one_transformers_reads_from_the_file(
     cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,7 +107,6 @@ def test_the_tokenizer_agrees_with_the_one_transformers_reads_from_the_file(
     assert ours.special_tokens_map == theirs.special_tokens_map
 
 
-@needs_weights
 @pytest.mark.slow
 def test_the_built_in_sentences_are_enough_for_a_carve_with_default_sizes(
     cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,7 +122,6 @@ def test_the_built_in_sentences_are_enough_for_a_carve_with_default_sizes(
     assert sum(map(len, made.calibration)) >= CarveConfig().calibration_tokens
 
 
-@needs_weights
 @pytest.mark.slow
 def test_the_weights_are_those_that_transformers_reads_from_the_file() -> None:
     import numpy as np
@@ -169,7 +160,6 @@ def test_every_heldback_text_names_source_and_licence() -> None:
     assert all(row["source"] and row["licence"] for row in rows)
 
 
-@needs_weights
 def test_a_damaged_plan_is_refused_and_nothing_is_left(assets: Path) -> None:
     damage(assets / build.PLAN_NAME)
     with pytest.raises(CheckpointError, match=r"plan\.safetensors.*its SHA-256 is .*expected .*Install moee again"):
@@ -211,7 +201,6 @@ def test_absent_weights_give_the_install_line(assets: Path, monkeypatch: pytest.
         demo_folder()
 
 
-@needs_weights
 def test_a_cache_that_cannot_be_written_is_named(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     occupied = assets.parent / "occupied"
     occupied.write_text("")
@@ -220,7 +209,6 @@ def test_a_cache_that_cannot_be_written_is_named(assets: Path, monkeypatch: pyte
         demo_folder()
 
 
-@needs_weights
 def test_an_interrupted_build_leaves_nothing(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(folder: Path, *_others: object) -> str:
         (folder / "model.safetensors").write_bytes(b"half")
@@ -232,7 +220,6 @@ def test_an_interrupted_build_leaves_nothing(assets: Path, monkeypatch: pytest.M
     assert list((assets.parent / "cache").iterdir()) == []
 
 
-@needs_weights
 def test_a_build_with_another_digest_is_refused(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "write_demo", lambda *_: "0" * 64)
     with pytest.raises(CheckpointError, match=r"digest 0+, expected"):
@@ -240,7 +227,6 @@ def test_a_build_with_another_digest_is_refused(assets: Path, monkeypatch: pytes
     assert list((assets.parent / "cache").iterdir()) == []
 
 
-@needs_weights
 def test_an_incomplete_folder_in_the_cache_is_built_again(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = demo_report().tensors_sha256
     target = assets.parent / "cache" / f"demo-{digest[:12]}"

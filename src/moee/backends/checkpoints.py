@@ -12,6 +12,7 @@ from typing import Any
 
 from moee.errors import CheckpointError
 
+SAFETENSORS = ".safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HEADER_LIMIT = 100_000_000
@@ -62,8 +63,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a folder, in order.
+def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
+    """Return the safetensors files of a folder, in order; its pickles if it has no others and they are allowed.
 
     Raises:
         CheckpointError: If there are none, if a shard that the index names is missing, or if there are only pickles.
@@ -87,6 +88,8 @@ def weight_files(folder: Path) -> list[Path]:
     if files:
         return files
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles and allow_pickle:
+        return [folder / name for name in pickles]
     if pickles:
         raise CheckpointError(
             f"{str(folder)!r} holds only pickle weights ({pickles[0]}), and loading a pickle can run any code. "
@@ -133,7 +136,8 @@ def fingerprint(config: Mapping[str, Any], files: list[Path]) -> str:
     """Identify a checkpoint by its configuration, its tensors' names and shapes, and a sample of each one's bytes.
 
     Independent of the folder's name, of how tensors are spread over shards, and of the program that wrote them. A few
-    bytes of every tensor tell fine-tuned weights from their base without reading gigabytes.
+    bytes of every tensor tell fine-tuned weights from their base without reading gigabytes. A pickle has no header to
+    sample by, so it is read whole.
 
     Returns:
         16 hexadecimal digits.
@@ -142,7 +146,12 @@ def fingerprint(config: Mapping[str, Any], files: list[Path]) -> str:
     digest.update(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True).encode())
     by_file: dict[Path, Any] = {}
     try:
-        for entry in sorted(tensor_entries(files), key=lambda each: each.name):
+        for path in files:
+            if path.suffix != SAFETENSORS:
+                with path.open("rb") as pickled:
+                    digest.update(hashlib.file_digest(pickled, "sha256").digest())
+        entries = tensor_entries([path for path in files if path.suffix == SAFETENSORS])
+        for entry in sorted(entries, key=lambda each: each.name):
             file = by_file.get(entry.file)
             if file is None:
                 file = by_file[entry.file] = entry.file.open("rb")

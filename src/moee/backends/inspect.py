@@ -11,7 +11,7 @@ from typing import Any
 from moee.architectures import Architecture
 from moee.backends import checkpoints
 from moee.backends.checkpoints import TensorEntry
-from moee.backends.loading import LoadOptions, auto_class, check_supported, resolve_folder
+from moee.backends.loading import LoadOptions, auto_class, check_supported, register_native, resolve_folder
 from moee.backends.routers import TOP_K_KEYS, config_value, no_moe_layers, scoring_func_of
 from moee.errors import CheckpointError
 
@@ -166,17 +166,13 @@ def routers_in_headers(
 
 def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:
     """Build the model without memory for its weights and look for its routers: slower than headers, for any layout."""
-    import importlib
-
     import torch
     from transformers import AutoConfig
 
     from moee.backends.huggingface import text_model_of
     from moee.backends.routers import find_routers, find_routers_by_shape
 
-    if architecture is not None and architecture.native is not None:
-        module, _, function = architecture.native.partition(":")
-        getattr(importlib.import_module(module), function)()
+    register_native(architecture)
     try:
         with torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)

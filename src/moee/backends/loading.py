@@ -131,19 +131,12 @@ def _first_line(error: Exception) -> str:
 def _open_folder(folder: Path, name: str, options: LoadOptions) -> Backend:
     config = checkpoints.read_config(folder)
     architecture = check_supported(config, name)
-    try:
-        files = checkpoints.weight_files(folder)
-    except CheckpointError:
-        if not options.allow_pickle:
-            raise
-        files = []
+    files = checkpoints.weight_files(folder, allow_pickle=options.allow_pickle)
     # headers are read before gigabytes are: a shard that is cut short is found in milliseconds
     identity = checkpoints.fingerprint(config, files)
-    if architecture is not None and architecture.native is not None:
-        module, _, function = architecture.native.partition(":")
-        getattr(importlib.import_module(module), function)()
+    register_native(architecture)
     dtype, device = choose_dtype_and_device(options)
-    model = _load_model(folder, name, dtype, device, use_safetensors=bool(files))
+    model = _load_model(folder, name, dtype, device, use_safetensors=files[0].suffix == checkpoints.SAFETENSORS)
     from moee.backends.huggingface import HuggingFaceBackend
 
     backend = HuggingFaceBackend(
@@ -157,6 +150,13 @@ def _open_folder(folder: Path, name: str, options: LoadOptions) -> Backend:
     )
     logger.info("%s: %s on %s in %s", name, backend.info.model_type, backend.info.device, backend.info.dtype)
     return backend
+
+
+def register_native(architecture: Architecture | None) -> None:
+    """Make our class of an architecture that transformers does not have known to its Auto classes."""
+    if architecture is not None and architecture.native is not None:
+        module, _, function = architecture.native.partition(":")
+        getattr(importlib.import_module(module), function)()
 
 
 def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
