@@ -1,4 +1,4 @@
-"""STS scores of the embedded default: four fusions, raw and calibrated, carved and dense, beside a TF-IDF floor.
+"""STS scores of the embedded default beside the dense model it was carved from: four fusions, raw and calibrated.
 
     MOEE_DATA=../shared/data python benchmarks/quality.py [--limit 200] [--json OUT.json]
 
@@ -9,41 +9,34 @@ Spearman correlation x 100 of the cosine with the human score, over all rows of 
 - corpus: the same, with statistics from the set's own sentences, without their scores.
 
 The dense model is the one the demo was carved from; it has no routers, so only `hs` exists for it. Nothing was tuned on
-these sets: the defaults were chosen on STSBenchmark dev. Views are cached, so that a second run takes seconds.
+these sets: the defaults were chosen on STSBenchmark dev. Data, scores and the cache of views are those of `moee eval`.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import hashlib
 import json
-import math
 import os
-import re
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
-from moee import Calibration, EmbedderConfig, MoEE, Views
+from moee import EmbedderConfig, MoEE
 from moee.carve.source import DenseModel, open_dense
 from moee.demo.build import demo_report, file_sha256, find_gguf
-from moee.files import atomic_file, cache_dir
-from moee.fusion import fuse
-from moee.similarity import similarity_pairwise
+from moee.evaluate.baselines import tfidf_score
+from moee.evaluate.study import Study
+from moee.evaluate.vectors import CalibrationTexts, Setting
+from moee.files import atomic_file
 from moee.types import Activations, Array, CapturePlan, Fusion, ModelInfo
 
 SETS = ("STS12", "STS13", "STS16", "STSBenchmark", "SICK-R")
-SETTINGS = ("raw", "builtin", "corpus")
+SETTINGS: dict[str, CalibrationTexts] = {"raw": "none", "builtin": "builtin", "corpus": "corpus"}
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 
 Row = dict[str, Any]
@@ -76,8 +69,18 @@ class DenseBackend:
         ids: list[list[int]] = self._tokenizer(list(prompts), verbose=False)["input_ids"]
         return ids
 
-    def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
-        """Run one right-padded batch."""
+    def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Turn token ids back into texts."""
+        return [str(self._tokenizer.decode(list(sequence), skip_special_tokens=True)) for sequence in sequences]
+
+    def run(
+        self, batches: Sequence[Sequence[Sequence[int]]], plan: CapturePlan, *, shared: int = 0
+    ) -> Iterator[Activations]:
+        """Run right-padded batches; `shared` is not made use of."""
+        for sequences in batches:
+            yield self._forward(sequences, plan)
+
+    def _forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
         if (plan.hidden_pooling, plan.hidden_layers) != ("last_token", "last"):
             raise SystemExit("The dense comparison knows the last token of the last layer only.")
         width = max(len(sequence) for sequence in sequences)
@@ -95,98 +98,16 @@ class DenseBackend:
         del self._inner
 
 
-@dataclass(frozen=True, slots=True)
-class PairSet:
-    """A set of scored sentence pairs.
-
-    Attributes:
-        name: Of the set.
-        texts: Its different sentences.
-        left: For each pair, the place of its first sentence in `texts`.
-        right: The same for its second sentence.
-        scores: Of the pairs, by people.
-        floor: Spearman x 100 of the TF-IDF cosine.
-    """
-
-    name: str
-    texts: list[str]
-    left: list[int]
-    right: list[int]
-    scores: list[float]
-    floor: float
-
-
-def read_set(folder: Path, name: str, limit: int | None) -> PairSet:
-    """Read a set's test part, or its first `limit` pairs."""
-    with gzip.open(folder / name / "test.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows: list[Row] = [json.loads(line) for line in lines][:limit]
-    columns = [[str(row[column]) for row in rows] for column in ("sentence1", "sentence2")]
-    places: dict[str, int] = {}
-    left, right = ([places.setdefault(text, len(places)) for text in column] for column in columns)
-    scores = [float(row["score"]) for row in rows]
-    return PairSet(name, list(places), left, right, scores, spearman(tfidf_cosines(*columns), scores))
-
-
-def spearman(similarities: Sequence[float] | Array, scores: Sequence[float]) -> float:
-    """Return Spearman's correlation x 100."""
-    return 100.0 * float(spearmanr(similarities, scores).statistic)
-
-
-def tfidf_cosines(first: Sequence[str], second: Sequence[str]) -> list[float]:
-    """Return the cosine of each pair under (1 + log tf) * log((n + 1) / (df + 0.5)), tokens `[a-z0-9]+`."""
-    documents = [Counter(re.findall(r"[a-z0-9]+", text.lower())) for text in (*first, *second)]
-    frequency = Counter(token for document in documents for token in document)
-    weight = {token: math.log((len(documents) + 1) / (count + 0.5)) for token, count in frequency.items()}
-    vectors = [{token: (1 + math.log(n)) * weight[token] for token, n in each.items()} for each in documents]
-    lengths = [math.sqrt(sum(value * value for value in vector.values())) or 1.0 for vector in vectors]
-    return [
-        sum(value * vectors[j].get(token, 0.0) for token, value in vectors[i].items()) / (lengths[i] * lengths[j])
-        for i, j in enumerate(range(len(first), len(documents)))
-    ]
-
-
-def cached_views(model: MoEE, texts: list[str], label: str) -> Views:
-    """Return the views of texts, from the cache folder if they were computed before."""
-    key = json.dumps([model.info.fingerprint, model.info.dtype, model.config.view_key(), texts])
-    path = cache_dir() / "quality" / f"{label}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
-    if not path.is_file():
-        print(f"{label}: {len(texts)} sentences", file=sys.stderr)
-        views = model.encode_views(texts, show_progress_bar=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, hidden_states=views.hidden_states, routing_weights=views.routing_weights)
-    with np.load(path) as arrays:
-        info = model.info
-        return Views(arrays["hidden_states"], arrays["routing_weights"], info.layer_ids, info.num_experts)
-
-
-def vectors_by(model: MoEE, views: Views, setting: str) -> Callable[[Fusion], Array]:
-    """Return the function from a fusion to the vectors of the views, under one of `SETTINGS`."""
-    if setting == "raw":
-        return lambda fusion: fuse(views.hidden_states, views.routing_weights, fusion, 1.0)
-    if setting == "builtin":
-        return lambda fusion: model.fuse(views, fusion=fusion)
-    method = model.config.calibration
-    statistics = Calibration.fit(views, info=model.info, config=model.config, texts="corpus")
-    blocks = statistics.apply(views, method)
-    return lambda fusion: fuse(*blocks, fusion, statistics.alpha(method))
-
-
-def score_model(model: MoEE, label: str, sets: Sequence[PairSet]) -> list[Row]:
+def score_model(study: Study, label: str) -> list[Row]:
     """Return one row for every setting and fusion: the Spearman of each set and their mean."""
-    scores: dict[tuple[str, Fusion], Scores] = {}
-    for pairs in sets:
-        views = cached_views(model, pairs.texts, f"{label}-{pairs.name}")
-        for setting in SETTINGS:
-            vectors_of = vectors_by(model, views, setting)
-            for fusion in FUSIONS if views.num_experts else ("hs",):
-                vectors = vectors_of(fusion)
-                cosines = similarity_pairwise(vectors[pairs.left], vectors[pairs.right])
-                scores.setdefault((setting, fusion), {})[pairs.name] = spearman(cosines, pairs.scores)
-    return [
-        {"model": label, "setting": setting, "fusion": fusion, "mean": _mean(by_set), **by_set}
-        for (setting, fusion), by_set in sorted(scores.items(), key=lambda item: SETTINGS.index(item[0][0]))
-    ]
+    rows: list[Row] = []
+    for name, texts in SETTINGS.items():
+        for fusion in FUSIONS if study.embedder.info.num_experts else FUSIONS[:1]:
+            alpha: float | Literal["auto"] = 1.0 if name == "raw" else "auto"
+            setting = Setting(fusion=fusion, calibration_texts=texts, alpha=alpha)
+            by_set = {each: 100.0 * study.score(each, setting).main for each in SETS}
+            rows.append({"model": label, "setting": name, "fusion": fusion, "mean": _mean(by_set), **by_set})
+    return rows
 
 
 def _mean(by_set: Scores) -> float:
@@ -239,7 +160,7 @@ def render(result: Row) -> str:
         f"ratio {perplexity['ratio']:.3f} (measured when the demo was carved)"
     )
     if result["limit"]:
-        lines.append(f"SAMPLE: the first {result['limit']} pairs of each set; the promises are about whole sets.")
+        lines.append(f"SAMPLE: {result['limit']} pairs of each set; the promises are about whole sets.")
     return "\n".join(lines)
 
 
@@ -247,7 +168,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("MOEE_DATA"), help="folder of the sets")
-    parser.add_argument("--limit", type=int, help="only the first N pairs of each set")
+    parser.add_argument("--limit", type=int, help="only N pairs of each set, at equal distances")
     parser.add_argument("--models", nargs="+", choices=("carved", "dense"), default=["carved", "dense"])
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
@@ -259,13 +180,15 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     arguments, start = parse(), time.perf_counter()
-    sets = [read_set(Path(arguments.data), name, arguments.limit) for name in SETS]
-    floor = {pairs.name: pairs.floor for pairs in sets}
-    rows: list[Row] = [{"model": "tf-idf", "setting": "-", "fusion": "-", "mean": _mean(floor), **floor}]
+    rows: list[Row] = []
     config = EmbedderConfig()
     for label, open_model in open_models(config, arguments.models).items():
         model = open_model()
-        rows += score_model(model, label, sets)
+        study = Study(model, Path(arguments.data), limit=arguments.limit, show_progress=True)
+        if not rows:
+            floor = {name: 100.0 * study.baseline(name, tfidf_score, "tf-idf").main for name in SETS}
+            rows.append({"model": "tf-idf", "setting": "-", "fusion": "-", "mean": _mean(floor), **floor})
+        rows += score_model(study, label)
         model.close()
     report = demo_report()
     result: Row = {

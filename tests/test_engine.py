@@ -56,7 +56,13 @@ def test_duplicates_run_once_and_results_keep_the_order_of_input() -> None:
 
 def test_progress_counts_every_text_duplicates_included() -> None:
     steps: list[int] = []
-    compute_views(FakeBackend(), [[1], [1], [2, 3]], CapturePlan(), batch_tokens=2, on_progress=steps.append)
+    compute_views(
+        FakeBackend(),
+        [[1], [1], [2, 3]],
+        CapturePlan(),
+        batch_tokens=2,
+        on_batch=lambda places, _views: steps.append(len(places)),
+    )
     assert sum(steps) == 3
 
 

@@ -27,6 +27,7 @@ from tests.architectures.tiny import (
     tiny_model,
     tracing,
     used_weights,
+    wide_backend_for,
     without_load_balancing,
 )
 
@@ -110,7 +111,7 @@ def test_native_scores_select_the_experts_that_were_used(model_type: str) -> Non
             expected_experts(backend, less, path, read_logits(row, trace)) != trace.experts
             for path, trace in traces.items()
         ]
-        assert np.any(changed), "the premise needs a bias and groups that change the selection"
+        assert any(np.any(each) for each in changed), "the premise needs a bias and groups that change the selection"
 
 
 def test_native_scores_weigh_the_experts_as_the_block_does(model_type: str) -> None:
@@ -166,3 +167,32 @@ def test_nothing_stays_hooked_when_the_model_fails_midway(model_type: str) -> No
         assert (_hooks(model), _implementations(model)) == (hooks, implementations)
     finally:
         handle.remove()
+
+
+def test_texts_side_by_side_equal_texts_alone(model_type: str) -> None:
+    """Packed tokens, the beginning computed once and the last layer for last tokens alone, against padded rows."""
+    row, backend = architecture_for(model_type), wide_backend_for(model_type)
+    opening = [5, 9, 17, 3, 8]
+    sequences = [[*opening, *sequence] for sequence in SEQUENCES]
+    together = backend.forward(sequences, CapturePlan(), shared=len(opening))
+    own = sum(len(sequence) for sequence in SEQUENCES)
+    assert backend.packs == row.packs
+    if row.packs:
+        # the opening is computed once, and nothing is padded
+        assert backend.work.tokens == own + len(opening) + 1  # and the one token by which widths were found
+        assert backend.work.last_layer_rows - len(opening) - 1 == (len(sequences) if row.trims_last_layer else own)
+    for number, sequence in enumerate(sequences):
+        alone = wide_backend_for(model_type, padded=True).forward([sequence], CapturePlan())
+        np.testing.assert_allclose(together.routing[number], alone.routing[0], atol=TOLERANCE)
+        np.testing.assert_allclose(together.hidden_states[number], alone.hidden_states[0], atol=TOLERANCE)
+        assert alone.hidden_states.std() > 0.01
+
+
+def test_pooling_over_all_tokens_does_not_depend_on_the_batch(model_type: str) -> None:
+    backend, plan = wide_backend_for(model_type), CapturePlan(hidden_pooling="mean", routing_pooling="weighted_mean")
+    sequences = [[5, 9, 17, *sequence] for sequence in SEQUENCES]
+    together = backend.forward(sequences, plan, shared=3)  # may not be used: the mean reads those tokens too
+    for number, sequence in enumerate(sequences):
+        alone = wide_backend_for(model_type, padded=True).forward([sequence], plan)
+        np.testing.assert_allclose(together.routing[number], alone.routing[0], atol=TOLERANCE)
+        np.testing.assert_allclose(together.hidden_states[number], alone.hidden_states[0], atol=TOLERANCE)

@@ -17,9 +17,9 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
 from moee.architectures import all_architectures, architecture_for
 from moee.backends.checkpoints import TensorEntry
-from moee.backends.experts import experts_kernel
 from moee.backends.huggingface import HuggingFaceBackend
 from moee.backends.inspect import routers_in_headers
+from moee.backends.kernels.select import experts_kernel
 from moee.backends.loading import check_supported
 from moee.backends.routers import submodule
 from moee.errors import UnsupportedArchitectureError
@@ -58,7 +58,7 @@ def _recorded(model_type: str, **options: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _router_inputs(model_type: str) -> list[torch.Tensor]:
-    """Return what every router was given for the longest text, `(tokens, hidden_size)` each."""
+    """Return what every router was given for the longest text: `(tokens, hidden_size)`, or its last token alone."""
     backend, inputs = backend_for(model_type), []
     handles = [
         site.module.register_forward_pre_hook(lambda _module, args: inputs.append(args[0].clone()))
@@ -69,7 +69,7 @@ def _router_inputs(model_type: str) -> list[torch.Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    return [states.reshape(len(LONGEST), -1) for states in inputs]
+    return [states.reshape(-1, states.shape[-1]) for states in inputs]
 
 
 # --- probabilities recorded under the name of logits ---------------------------------------------------------------

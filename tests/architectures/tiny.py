@@ -20,7 +20,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPP
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from moee.architectures import Architecture, all_architectures, architecture_for
-from moee.backends.huggingface import HuggingFaceBackend, text_model_of
+from moee.backends.huggingface import WINDOW_KEYS, HuggingFaceBackend, text_model_of
 from moee.backends.routers import RouterSite, config_value, decoder_layers, find_routers, submodule
 from moee.pooling import PaddingSide
 from moee.routing import GroupLimit, native_scores, select_experts
@@ -89,11 +89,20 @@ def build(config: Any) -> PreTrainedModel:
 
 
 @cache
-def tiny_model(model_type: str) -> PreTrainedModel:
-    """Return the shared small random model of one `model_type`, in evaluation mode."""
+def tiny_model(model_type: str, window: int | None = None) -> PreTrainedModel:
+    """Return the shared small random model of one `model_type`, in evaluation mode.
+
+    Args:
+        model_type: Of a row.
+        window: Tokens that its windowed layers see; None is what the row says, few enough to matter to `SEQUENCES`.
+    """
+    config = tiny_config(model_type)
+    for key in WINDOW_KEYS if window else ():
+        if isinstance(getattr(config, key, None), int):
+            setattr(config, key, window)
     with torch.random.fork_rng():
         torch.manual_seed(zlib.crc32(model_type.encode()))
-        model = build(tiny_config(model_type))
+        model = build(config)
         spread(model, architecture_for(model_type))
     return model.float().eval()
 
@@ -124,6 +133,18 @@ def backend_for(model_type: str, *, padding_side: PaddingSide = "right", **optio
         architecture=architecture_for(model_type),
         padding_side=padding_side,
         **options,
+    )
+
+
+def wide_backend_for(model_type: str, *, padded: bool = False) -> HuggingFaceBackend:
+    """Open the tiny model with windows that no text of the tests fills; `padded` runs texts as rows all the same."""
+    row = architecture_for(model_type)
+    return HuggingFaceBackend(
+        tiny_model(model_type, window=64),
+        None,  # type: ignore[arg-type]
+        name=model_type,
+        fingerprint="tiny",
+        architecture=replace(row, packs=False) if padded else row,
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from moee.backends.capture import capture
 from moee.backends.huggingface import HuggingFaceBackend
-from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
+from moee.errors import InputError, NonFiniteActivationsError, OutOfMemoryError, UnsupportedArchitectureError
 from moee.pooling import TokenLayout
 from moee.routing import softmax
 from moee.types import Activations, CapturePlan
@@ -44,12 +44,12 @@ def _weights(length: int, pooling: str) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("pooling", ["mean", "weighted_mean"])
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pooled_routing_averages_weights_of_real_tokens(pooling: Any, side: Any) -> None:
-    backend = backend_for("olmoe", padding_side=side)
-    ours = backend.forward(SEQUENCES, CapturePlan(routing_pooling=pooling))
+    backend, plan = backend_for("olmoe", padding_side=side), CapturePlan(routing_pooling=pooling)
+    ours = backend.forward(SEQUENCES, plan)
     assert ours.is_scored
     for number, sequence in enumerate(SEQUENCES):
         with tracing(backend) as traces:
-            backend.forward([sequence], CapturePlan())
+            backend.forward([sequence], plan)
         share = _weights(len(sequence), pooling)
         expected = np.concatenate([share @ softmax(trace.logits) for trace in traces.values()])
         np.testing.assert_allclose(ours.routing[number], expected, atol=TOLERANCE)
@@ -147,7 +147,7 @@ def _capture_from(output: Any, *, element: int | None = 0, calls: int = 1) -> di
 
     gate = _Gate(output)
     site = RouterSite(0, "layers.0.gate", gate, element, "logits", 2)
-    layout = TokenLayout.of(torch.tensor([3, 2]), 3, "right")
+    layout = TokenLayout.padded(torch.tensor([3, 2]), 3, "right")
     try:
         with capture([site], [], layout, CapturePlan(), scoring_func="softmax") as captured:
             for _ in range(calls):
@@ -194,7 +194,7 @@ def test_no_cache_is_kept_and_no_head_is_run() -> None:
     finally:
         handle.remove()
     assert seen[0].past_key_values is None
-    assert seen[0].last_hidden_state.shape == (len(SEQUENCES), 12, 32)
+    assert seen[0].last_hidden_state.shape == (1, len(SEQUENCES), 32)  # last tokens, side by side
 
 
 def test_a_bidirectional_configuration_of_a_causal_architecture_is_masked() -> None:
@@ -218,3 +218,17 @@ def test_a_bidirectional_configuration_of_a_causal_architecture_is_masked() -> N
         alone = backend.forward([sequence], CapturePlan(hidden_pooling="mean", routing_pooling="mean"))
         np.testing.assert_allclose(together.routing[number], alone.routing[0], atol=TOLERANCE)
         np.testing.assert_allclose(together.hidden_states[number], alone.hidden_states[0], atol=TOLERANCE)
+
+
+def test_memory_that_runs_out_names_what_helps() -> None:
+    backend = backend_for("olmoe")
+
+    def exhaust(*_: Any) -> None:
+        torch.empty(1 << 45)  # 128 TiB: torch's own error
+
+    handle = backend.sites[0].module.register_forward_pre_hook(exhaust)
+    try:
+        with pytest.raises(OutOfMemoryError, match=r"batch of 27 tokens.*--batch-tokens.*--memory.*--precision int8"):
+            backend.forward(SEQUENCES, CapturePlan())
+    finally:
+        handle.remove()

@@ -1,10 +1,9 @@
-"""The quality benchmark: its floor, its bookkeeping, and a run on a few pairs with the real demo model."""
+"""The quality benchmark: its bookkeeping, and a run on a few pairs with the real demo model."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,21 +26,6 @@ def quality() -> ModuleType:
     return module
 
 
-def test_tfidf_is_one_for_the_same_words_and_zero_for_others(quality: ModuleType) -> None:
-    cosines = quality.tfidf_cosines(["A cat sat.", "A dog", "?"], ["a CAT, sat", "the bird", "a"])
-    np.testing.assert_allclose(cosines, [1, 0, 0], atol=1e-12)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("STS12", 56.7), ("STS13", 72.4), ("STS16", 72.0), ("STSBenchmark", 70.5), ("SICK-R", 58.2)],
-)
-def test_the_floor_is_that_of_the_data(quality: ModuleType, name: str, value: float) -> None:
-    pairs = quality.read_set(Path(os.environ["MOEE_DATA"]), name, None)
-    assert pairs.floor == pytest.approx(value, abs=0.2)
-
-
 def test_a_promise_is_compared_only_if_both_sides_were_measured(quality: ModuleType) -> None:
     rows = [
         {"model": "carved", "setting": "raw", "fusion": "hs", "mean": 60.0},
@@ -56,10 +40,10 @@ def test_a_promise_is_compared_only_if_both_sides_were_measured(quality: ModuleT
 @pytest.mark.data
 def test_a_small_run_prints_and_writes_every_row(tmp_path: Path) -> None:
     out = tmp_path / "quality.json"
-    command = [sys.executable, str(SCRIPT), "--models", "carved", "--limit", "4", "--json", str(out)]
+    command = [sys.executable, str(SCRIPT), "--models", "carved", "--limit", "6", "--json", str(out)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(out.read_text(encoding="utf-8"))
     counts = {model: sum(row["model"] == model for row in result["rows"]) for model in ("tf-idf", "carved")}
     assert counts == {"tf-idf": 1, "carved": 12}
     assert all(np.isfinite(row["mean"]) for row in result["rows"])
-    assert "SAMPLE: the first 4 pairs" in run.stdout
+    assert "SAMPLE: 6 pairs" in run.stdout

@@ -38,6 +38,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("axk2",),
+        packs=False,
         router="mlp.gate",
         router_class="AXK2TopkRouter",
         scoring_func="sigmoid",

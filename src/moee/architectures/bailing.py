@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("bailing_hybrid",),
+        packs=False,
         router="mlp.gate",
         router_class="BailingHybridTopkRouter",
         scoring_func="sigmoid",

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("beam",),
+        trims_last_layer=False,
         router="mlp.gate",
         router_class="BeamTopKRouter",
         scoring_func="sigmoid",

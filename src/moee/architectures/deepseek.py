@@ -97,6 +97,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("deepseek_v32",),
+        packs=False,
         router="mlp.gate",
         router_class="DeepseekV32TopkRouter",
         scoring_func="sigmoid",

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("deepseek_v4",),
+        packs=False,
         router="mlp.gate",
         router_class="DeepseekV4TopKRouter",
         scoring_func="sqrtsoftplus",

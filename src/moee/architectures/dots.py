@@ -36,6 +36,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("dots3_note_text",),
+        packs=False,
         router="mlp.gate",
         router_class="Dots3NoteTextTopkRouter",
         scoring_func="sigmoid",

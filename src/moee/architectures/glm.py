@@ -86,6 +86,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("glm_moe_dsa",),
+        packs=False,
         router="mlp.gate",
         router_class="GlmMoeDsaTopkRouter",
         scoring_func="sigmoid",
@@ -99,6 +100,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("glm5_next_text",),
+        packs=False,
         router="mlp.gate",
         router_class="Glm5NextTextTopkRouter",
         scoring_func="sigmoid",

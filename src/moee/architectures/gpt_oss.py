@@ -34,6 +34,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("openai_privacy_filter",),
+        packs=False,
         router="mlp.router",
         router_class="OpenAIPrivacyFilterTopKRouter",
         scoring_func="topk_softmax",

@@ -21,6 +21,7 @@ def _row(
 ) -> Architecture:
     return Architecture(
         model_types=(model_type,),
+        packs=model_type != "granitemoehybrid",
         router="block_sparse_moe.router",
         router_class=f"{prefix}TopKRouter",
         before=None if model_type == "granitemoe_swa" else ("5.21", f"{prefix}TopKRouter", 2),

@@ -43,6 +43,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("hy_v4",),
+        packs=False,
         router="mlp.gate",
         router_class="HYV4TopkRouter",
         scoring_func="sigmoid",

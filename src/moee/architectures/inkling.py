@@ -26,6 +26,7 @@ _ATTENTION = {
 ROWS = (
     Architecture(
         model_types=("inkling_text",),
+        packs=False,
         wrappers=("inkling_mm_model",),
         router="mlp.gate",
         router_class="InklingTopkRouter",
@@ -51,6 +52,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("inkling2_text",),
+        packs=False,
         wrappers=("inkling2",),
         router="mlp.gate",
         router_class="Inkling2TopKRouter",

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("jamba",),
+        packs=False,
         router="feed_forward.router",
         router_class="JambaTopKRouter",
         before=("5.21", "Linear", None),

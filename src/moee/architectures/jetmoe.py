@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("jetmoe",),
+        trims_last_layer=False,
         router="mlp.router",
         router_class="JetMoeTopKGating",
         output=4,

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("kimi_linear",),
+        packs=False,
         router="mlp.gate",
         router_class="KimiLinearTopkRouter",
         scoring_func="sigmoid",

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("lfm2_moe",),
+        packs=False,
         router="feed_forward.gate",
         router_class="Lfm2MoeTopKRouter",
         scoring_func="sigmoid",

@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("longcat_flash",),
+        trims_last_layer=False,
         router="mlp.router",
         router_class="LongcatFlashTopkRouter",
         top_k="moe_topk",

@@ -36,6 +36,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("mistral_large4_text",),
+        packs=False,
         wrappers=("mistral_large4",),
         router="mlp.gate",
         router_class="MistralLarge4TextTopkRouter",

@@ -30,6 +30,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("minimax",),
+        packs=False,
         router="mlp.gate",
         router_class="MiniMaxTopKRouter",
         checkpoint_routers=("block_sparse_moe.gate",),

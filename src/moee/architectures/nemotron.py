@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("nemotron_h",),
+        packs=False,
         router="mixer.gate",
         router_class="NemotronHTopkRouter",
         scoring_func="sigmoid",

@@ -52,6 +52,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("qwen3_next",),
+        packs=False,
         router="mlp.gate",
         router_class="Qwen3NextTopKRouter",
         gguf="qwen3next",
@@ -62,6 +63,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("qwen3_5_moe_text",),
+        packs=False,
         router="mlp.gate",
         router_class="Qwen3_5MoeTopKRouter",
         wrappers=("qwen3_5_moe",),
@@ -96,6 +98,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("qwen4_exp_text",),
+        packs=False,
         router="mlp.gate",
         router_class="Qwen4ExpTextTopKRouter",
         wrappers=("qwen4_exp",),

@@ -36,6 +36,10 @@ class Architecture:
         attention_router: Path of a second router, in the attention block (JetMoE); left out unless asked for.
         attention_output: Which element of its return value is read.
         causal: Whether a token sees only earlier ones. If not, padding is always masked.
+        packs: Whether texts can be run side by side in one row: every layer treats tokens alone, or is attention that
+            goes through transformers' attention interface and adds no bias to its scores. Then the beginning that
+            texts share need be computed only once, too. The others run padded.
+        trims_last_layer: Whether the last layer of texts side by side can be run for their last tokens alone.
         left_padding: Whether the model gives the same result with padding on the left.
         wrappers: `model_type` of multimodal models whose text configuration is served by this row.
         native: `module:function` of ours that registers a class for a model transformers does not have.
@@ -68,6 +72,8 @@ class Architecture:
     attention_router: str | None = None
     attention_output: int | None = None
     causal: bool = True
+    packs: bool = True
+    trims_last_layer: bool = True
     left_padding: bool = True
     wrappers: tuple[str, ...] = ()
     native: str | None = None

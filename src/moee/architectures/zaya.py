@@ -7,6 +7,7 @@ from moee.architectures.spec import Architecture
 ROWS = (
     Architecture(
         model_types=("zaya",),
+        packs=False,
         router="mlp.gate",
         router_class="ZayaRouter",
         bias="mlp.gate.balancing_biases",

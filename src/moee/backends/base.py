@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from moee.types import Activations, CapturePlan, ModelInfo
@@ -17,18 +17,35 @@ class Backend(Protocol):
         ...
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Turn prompts into token ids, with the tokenizer's own special tokens and no truncation."""
+        """Turn prompts into token ids, with the tokenizer's own special tokens and no truncation.
+
+        Several threads may ask at once.
+        """
         ...
 
-    def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
-        """Run one batch, padded as the backend likes; the result does not depend on what shares the batch.
-
-        Args:
-            sequences: `batch` token sequences, each of at least one token.
-            plan: What to return.
+    def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Turn token ids back into texts, without the tokenizer's special tokens.
 
         Raises:
-            NonFiniteActivationsError: If a returned value is NaN or infinite; `row` is its place in the batch.
+            InputError: If an id is not in the vocabulary, or the backend cannot do it.
+        """
+        ...
+
+    def run(
+        self, batches: Sequence[Sequence[Sequence[int]]], plan: CapturePlan, *, shared: int = 0
+    ) -> Iterator[Activations]:
+        """Run batches, laid out as the backend likes; a text's result does not depend on what shares its batch.
+
+        Args:
+            batches: Each of token sequences, each of those of at least one token.
+            plan: What to return.
+            shared: Tokens that all sequences begin with, fewer than the shortest has; they may be computed once.
+
+        Yields:
+            The activations of every batch, in order.
+
+        Raises:
+            NonFiniteActivationsError: If a value is NaN or infinite, when its batch is due; `row` is its place there.
         """
         ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,10 +34,12 @@ class Captured:
 
     Attributes:
         routing: Per router site, by its path: `(batch, num_experts)` float32.
+        projections: The same for random projections of the router's input, if the plan asks for them.
         hidden: Per decoder layer: `(batch, hidden_size)` float32, pooled.
     """
 
     routing: dict[str, Array] = field(default_factory=dict)
+    projections: dict[str, Array] = field(default_factory=dict)
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
@@ -60,20 +63,42 @@ def _router_tensor(site: RouterSite, output: Any) -> torch.Tensor:
 def _reduce_routing(
     site: RouterSite, logits: torch.Tensor, layout: TokenLayout, plan: CapturePlan, scoring_func: str
 ) -> Array:
-    batch, width = layout.mask.shape
-    if len(logits) != batch * width:
+    import torch
+
+    if len(logits) != layout.rows:
         raise UnsupportedArchitectureError(
-            f"The router {site.path!r} returned {len(logits)} rows for {batch} x {width} tokens: "
+            f"The router {site.path!r} returned {len(logits)} rows for {layout.shape[0]} x {layout.shape[1]} tokens: "
             "its experts do not see every token on its own, so a text would depend on its neighbours."
         )
     if plan.routing_pooling == "last_token":
-        return np.asarray(logits[layout.flat_last()].float().cpu().numpy())
-    weights = score_experts(
-        logits.float().cpu().numpy(), plan.scoring, scoring_func=scoring_func, top_k=min(site.top_k, logits.shape[-1])
-    ).reshape(batch, width, -1)
-    token_weights = layout.weights(plan.routing_pooling).cpu().numpy()
-    real = np.where(layout.mask.cpu().numpy()[:, :, None], weights, np.float32(0))
-    return np.asarray(np.einsum("bs,bse->be", token_weights, real), dtype=np.float32)
+        return np.asarray(pool(logits, layout, "last_token").cpu().numpy())
+    real = logits[layout.places].float().cpu().numpy()
+    weights = score_experts(real, plan.scoring, scoring_func=scoring_func, top_k=min(site.top_k, logits.shape[-1]))
+    tokens = TokenLayout.packed(layout.lengths.cpu())
+    return np.asarray(pool(torch.from_numpy(weights), tokens, plan.routing_pooling).numpy())
+
+
+@lru_cache(maxsize=512)
+def _random_map(layer_id: int, width: int, num_experts: int) -> torch.Tensor:
+    """Return a fixed Gaussian matrix `(width, num_experts)` that keeps lengths on average; the layer is its seed."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1_000_003 + layer_id)
+    return torch.randn(width, num_experts, generator=generator).div(width**0.5)
+
+
+def _project(site: RouterSite, inputs: Sequence[Any], layout: TokenLayout, num_experts: int) -> Array:
+    """Project the last token's router input at random, `(batch, num_experts)`."""
+    import torch
+
+    states = next((value for value in inputs if isinstance(value, torch.Tensor) and value.is_floating_point()), None)
+    if states is None or states.numel() != layout.rows * states.shape[-1]:
+        raise UnsupportedArchitectureError(
+            f"The router {site.path!r} does not take one state per token, so random projections of its input cannot be "
+            "had from this architecture."
+        )
+    rows = pool(states.detach(), layout, "last_token").cpu()
+    return np.asarray((rows @ _random_map(site.layer_id, rows.shape[-1], num_experts)).numpy())
 
 
 @contextmanager
@@ -84,6 +109,8 @@ def capture(
     plan: CapturePlan,
     *,
     scoring_func: str,
+    trimmed: int | None = None,
+    into: Captured | None = None,
 ) -> Iterator[Captured]:
     """Hook routers and layers for one forward pass.
 
@@ -93,31 +120,37 @@ def capture(
         layout: Of the batch that the forward pass will run.
         plan: How to pool.
         scoring_func: The model's own, for pooled routing.
+        trimmed: Decoder layer that gets the last token of every text alone, if one does.
+        into: What earlier passes over other layers of the same batch have read.
 
     Yields:
         A value that fills while the model runs.
     """
     import torch
 
-    captured = Captured()
+    captured = Captured() if into is None else into
     handles: list[Any] = []
+    last_tokens = TokenLayout.packed(torch.ones_like(layout.lengths))
 
     def read_router(site: RouterSite) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if site.path in captured.routing:
                 raise UnsupportedArchitectureError(
                     f"The router {site.path!r} ran twice in one forward pass; which call to read is not known."
                 )
-            captured.routing[site.path] = _reduce_routing(
-                site, _router_tensor(site, output), layout, plan, scoring_func
-            )
+            logits = _router_tensor(site, output)
+            given = last_tokens if site.layer_id == trimmed else layout
+            captured.routing[site.path] = _reduce_routing(site, logits, given, plan, scoring_func)
+            if plan.projections:
+                inputs = (*args, *kwargs.values())
+                captured.projections[site.path] = _project(site, inputs, given, logits.shape[-1])
 
         return hook
 
     def read_layer(layer_id: int) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output
-            if not isinstance(states, torch.Tensor) or states.shape[:2] != layout.mask.shape or states.dim() != 3:
+            if not isinstance(states, torch.Tensor) or states.shape[:2] != layout.shape or states.dim() != 3:
                 raise UnsupportedArchitectureError(
                     f"Layer {layer_id} does not return one state per token, so hidden_layers other than 'last' "
                     "cannot be used with this architecture."
@@ -127,7 +160,7 @@ def capture(
         return hook
 
     try:
-        handles.extend(site.module.register_forward_hook(read_router(site)) for site in sites)
+        handles.extend(site.module.register_forward_hook(read_router(site), with_kwargs=True) for site in sites)
         handles.extend(module.register_forward_hook(read_layer(number)) for number, module in layers)
         yield captured
     finally:

@@ -7,7 +7,7 @@ backend (a text's vector depends on the text alone) and says nothing about meani
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ _LAYERS = 2
 _EXPERTS = 8
 _TOP_K = 2
 _MAX_TOKENS = 4096
+_RANDOM_MAP = np.random.default_rng(0).standard_normal((_HIDDEN_SIZE, _LAYERS, _EXPERTS)).astype(np.float32)
 
 
 class FakeBackend:
@@ -53,8 +54,22 @@ class FakeBackend:
             for prompt in prompts
         ]
 
+    def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Refuse: a hash does not lead back to its word."""
+        raise InputError(
+            "The fake model cannot turn token ids back into text: its tokens are hashes of words. Send texts, or use a "
+            "model with a tokenizer, such as 'demo'."
+        )
+
+    def run(
+        self, batches: Sequence[Sequence[Sequence[int]]], plan: CapturePlan, *, shared: int = 0
+    ) -> Iterator[Activations]:
+        """Draw the activations of batches. See `base.Backend.run`."""
+        for sequences in batches:
+            yield self.forward(sequences, plan)
+
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
-        """Draw the activations of one batch. See `base.Backend.forward`."""
+        """Draw the activations of one batch."""
         layers = self._routing_layers(plan)
         drawn = np.stack([_draw(sequence) for sequence in sequences])
         hidden, routers = drawn[:, :_HIDDEN_SIZE], drawn[:, _HIDDEN_SIZE:].reshape(len(sequences), _LAYERS, _EXPERTS)
@@ -69,6 +84,7 @@ class FakeBackend:
             layer_ids=layers,
             num_experts=(_EXPERTS,) * len(layers),
             top_k=(_TOP_K,) * len(layers),
+            projections=(hidden @ _RANDOM_MAP[:, layers].reshape(_HIDDEN_SIZE, -1)) if plan.projections else None,
         )
 
     @staticmethod

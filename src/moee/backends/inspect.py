@@ -11,6 +11,7 @@ from typing import Any
 from moee.architectures import Architecture
 from moee.backends import checkpoints
 from moee.backends.checkpoints import TensorEntry
+from moee.backends.kernels import masked_dense
 from moee.backends.loading import LoadOptions, auto_class, check_supported, register_native, resolve_folder
 from moee.backends.routers import TOP_K_KEYS, config_value, no_moe_layers, scoring_func_of
 from moee.errors import CheckpointError
@@ -37,6 +38,9 @@ class ModelSummary:
         num_parameters: Numbers in the weight files.
         weight_bytes: Size of the weights on disk.
         dtypes: How the weights are stored.
+        batching: `"packed"` if texts run side by side without padding, else `"padded"`.
+        sweeps: Whether it can be read from disk a layer at a time.
+        kernel: What computes the experts on a CPU.
         notes: What a user of the model should know.
     """
 
@@ -56,6 +60,9 @@ class ModelSummary:
     num_parameters: int
     weight_bytes: int
     dtypes: tuple[str, ...]
+    batching: str
+    sweeps: bool
+    kernel: str
     notes: str
 
     def memory_bytes(self, bytes_per_parameter: int) -> int:
@@ -82,10 +89,10 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
     text_config = _text_config(config, architecture)
     files = checkpoints.weight_files(folder)
     entries = list(checkpoints.tensor_entries(files))
-    num_layers = _first(text_config, ("num_hidden_layers", "n_layers", "num_layers"))
-    routers = routers_in_headers(entries, architecture, num_layers=num_layers) if architecture else {}
-    if not routers:
-        routers = _routers_on_meta(folder, architecture, str(name))
+    num_layers = _num_layers(text_config)
+    routers = _routers(folder, architecture, entries, num_layers, str(name))
+    packs = architecture is not None and architecture.packs
+    top_k = _top_k(text_config, architecture)
     return ModelSummary(
         name=str(name),
         folder=str(folder),
@@ -96,15 +103,45 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
         num_layers=num_layers or max(routers) + 1,
         layer_ids=tuple(routers),
         num_experts=tuple(routers.values()),
-        top_k=_top_k(text_config, architecture),
+        top_k=top_k,
         hidden_size=_first(text_config, ("hidden_size", "d_model")) or 0,
         routing_size=sum(routers.values()),
         max_tokens=config_value(text_config, "max_position_embeddings"),
         num_parameters=sum(_count(entry.shape) for entry in entries),
         weight_bytes=sum(entry.size for entry in entries),
         dtypes=tuple(sorted({entry.dtype for entry in entries})),
+        batching="packed" if packs else "padded",
+        sweeps=packs,
+        kernel=_kernel(top_k, routers.values()),
         notes=architecture.notes if architecture else "Not a known architecture; routers are found by their shape.",
     )
+
+
+def router_widths(
+    folder: Path, config: dict[str, Any], architecture: Architecture, files: list[Path], name: str
+) -> dict[int, int]:
+    """Return the width of the router of every MoE layer, without loading weights: layer id to width, ascending.
+
+    Args:
+        folder: Of the checkpoint.
+        config: Its parsed `config.json`.
+        architecture: Row that serves it.
+        files: Its weight files.
+        name: For messages.
+    """
+    num_layers = _num_layers(_text_config(config, architecture))
+    return _routers(folder, architecture, list(checkpoints.tensor_entries(files)), num_layers, name)
+
+
+def _routers(
+    folder: Path, architecture: Architecture | None, entries: list[TensorEntry], num_layers: int | None, name: str
+) -> dict[int, int]:
+    found = routers_in_headers(entries, architecture, num_layers=num_layers) if architecture else {}
+    return found or _routers_on_meta(folder, architecture, name)
+
+
+def _num_layers(text_config: Mapping[str, Any]) -> int | None:
+    return _first(text_config, ("num_hidden_layers", "n_layers", "num_layers"))
 
 
 def _text_config(config: dict[str, Any], architecture: Architecture | None) -> dict[str, Any]:
@@ -162,6 +199,12 @@ def routers_in_headers(
     # a file may hold more stacks than the decoder: a talker, a head that predicts ahead; the decoder is the longest
     longest: dict[int, int] = max(stacks.values(), key=len, default={})
     return dict(sorted(longest.items()))
+
+
+def _kernel(top_k: int | tuple[int, ...], widths: Iterable[int]) -> str:
+    """Name the kernel of the experts on a CPU, as far as shares tell: experts of an odd layout run one by one."""
+    most = max(top_k) if isinstance(top_k, tuple) else top_k
+    return "masked dense" if masked_dense.pays(most, min(widths)) else "by expert"
 
 
 def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:

@@ -15,6 +15,7 @@ from moee.architectures import Architecture, all_architectures, find_architectur
 from moee.backends import checkpoints
 from moee.backends.base import Backend
 from moee.backends.fake import FakeBackend
+from moee.backends.out_of_memory import naming_the_knobs
 from moee.backends.routers import EXPERT_KEYS, config_value, no_moe_layers
 from moee.errors import (
     CheckpointError,
@@ -23,6 +24,7 @@ from moee.errors import (
     UnknownNameError,
     UnsupportedArchitectureError,
 )
+from moee.memory import parse_size
 from moee.pooling import PaddingSide
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moee")
 
 DTYPES = ("float32", "bfloat16", "float16")
+PRECISIONS = ("exact", "int8")
 _HUB_ID_PARTS = 2
 _BAR_FROM_BYTES = 2_000_000_000
 
@@ -49,6 +52,9 @@ class LoadOptions:
         revision: Of a hub id.
         local_files_only: Never ask the hub, use what is cached.
         allow_pickle: Load pickle weights, which can run any code that their author put in.
+        memory: That the process may take, for example `"4GiB"`, on a GPU of its memory; None is what is free. A model
+            that does not fit is read a layer at a time.
+        precision: `"exact"`, or `"int8"`: weights and activations of 8 bits, on a CPU.
     """
 
     dtype: str | None = None
@@ -58,6 +64,15 @@ class LoadOptions:
     revision: str | None = None
     local_files_only: bool = False
     allow_pickle: bool = False
+    memory: str | int | None = None
+    precision: str = "exact"
+
+    def __post_init__(self) -> None:
+        """Refuse what can be refused before anything is read."""
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if self.memory is not None:
+            parse_size(self.memory)
 
 
 def open_backend(name: str | Path, options: LoadOptions | None = None) -> Backend:
@@ -128,28 +143,85 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A folder that has been looked at, its headers included: a shard that is cut short is found in milliseconds."""
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    architecture: Architecture | None
+    files: list[Path]
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether its weights are safetensors."""
+        return self.files[0].suffix == checkpoints.SAFETENSORS
+
+
 def _open_folder(folder: Path, name: str, options: LoadOptions) -> Backend:
     config = checkpoints.read_config(folder)
     architecture = check_supported(config, name)
     files = checkpoints.weight_files(folder, allow_pickle=options.allow_pickle)
-    # headers are read before gigabytes are: a shard that is cut short is found in milliseconds
+    checkpoint = _Checkpoint(folder, name, config, architecture, files)
     identity = checkpoints.fingerprint(config, files)
     register_native(architecture)
     dtype, device = choose_dtype_and_device(options)
-    model = _load_model(folder, name, dtype, device, use_safetensors=files[0].suffix == checkpoints.SAFETENSORS)
-    from moee.backends.huggingface import HuggingFaceBackend
-
-    backend = HuggingFaceBackend(
-        model,
-        _load_tokenizer(folder, name),
-        name=name,
-        fingerprint=identity,
-        architecture=architecture,
-        include_attention_routers=options.include_attention_routers,
-        padding_side=options.padding_side,
-    )
-    logger.info("%s: %s on %s in %s", name, backend.info.model_type, backend.info.device, backend.info.dtype)
+    for_backend: dict[str, Any] = {
+        "name": name,
+        "fingerprint": identity,
+        "include_attention_routers": options.include_attention_routers,
+        "padding_side": options.padding_side,
+    }
+    with naming_the_knobs(f"while {name!r} was loaded"):
+        backend = _open(checkpoint, dtype, device, options, for_backend)
+    logger.info("%s: %s", name, backend.info.describe())
     return backend
+
+
+def _open(
+    checkpoint: _Checkpoint, dtype: torch.dtype, device: torch.device, options: LoadOptions, for_backend: dict[str, Any]
+) -> Backend:
+    """Open it whole if that is asked for and fits, else in parts."""
+    from moee.backends.fitting import Room, open_in_parts, weights_fit
+    from moee.backends.huggingface import HuggingFaceBackend
+    from moee.backends.inspect import router_widths
+
+    folder, name, architecture = checkpoint.folder, checkpoint.name, checkpoint.architecture
+    room = Room.of(options.memory, device)
+    int8 = options.precision == "int8"
+    if int8:
+        _check_int8(device)
+    if int8 or not weights_fit(checkpoint.files, checkpoint.config, dtype, room):
+        if architecture is not None and checkpoint.is_safe:
+            widths = router_widths(folder, checkpoint.config, architecture, checkpoint.files, name)
+            return open_in_parts(
+                folder,
+                architecture,
+                dtype=dtype,
+                device=device,
+                room=room,
+                int8=int8,
+                widths=widths,
+                tokenizer=_load_tokenizer(folder, name),
+                **for_backend,
+            )
+        if int8 or options.memory is not None:
+            reason = "its weights are pickles" if architecture is not None else "its architecture is not a known one"
+            raise InputError(
+                f"{name!r} cannot be read a layer at a time, as precision='int8' and a limit on memory need: {reason}. "
+                "Leave both out to load it whole."
+            )
+    model = _load_model(folder, name, dtype, device, use_safetensors=checkpoint.is_safe)
+    return HuggingFaceBackend(model, _load_tokenizer(folder, name), architecture=architecture, **for_backend)
+
+
+def _check_int8(device: torch.device) -> None:
+    from moee.backends.int8 import is_available
+
+    reason = is_available() if device.type == "cpu" else f"it computes on the CPU, and the device is {device}"
+    if reason:
+        raise InputError(f"precision='int8' cannot be used here: {reason}. Use precision='exact', the default.")
 
 
 def register_native(architecture: Architecture | None) -> None:

@@ -1,4 +1,4 @@
-"""The masked product over all experts: the same sum as transformers' loop, only where it pays, gone afterwards."""
+"""Our expert kernels: the same sum as transformers' loop, chosen by what a layer is, gone afterwards."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from moee.backends.experts import KERNEL, experts_kernel, masked_dense_experts
 from moee.backends.huggingface import text_model_of
+from moee.backends.kernels.by_expert import by_expert
+from moee.backends.kernels.masked_dense import masked_dense_experts
+from moee.backends.kernels.select import KERNEL, choose, describe_kernel, experts_kernel, experts_of
 from tests.architectures.tiny import SEQUENCES, build, tiny_config
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def _states(model: PreTrainedModel) -> torch.Tensor:
 def test_the_masked_product_equals_the_loop_over_experts(model_type: str, top_k: int) -> None:
     model = _model(model_type, num_experts_per_tok=top_k)
     expected = _states(model)
+    assert {choose(each, top_k) for each in experts_of(model)} == {"masked dense"}
     with experts_kernel(model) as name:
         assert name == KERNEL
         ours = _states(model)
@@ -89,23 +92,64 @@ def test_the_models_own_implementation_returns_after_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_type", "changes"),
+    "model_type",
     [
-        ("olmoe", {}),  # 2 of 8: skipping six experts saves more than few calls do
-        ("gpt_oss", {"num_experts_per_tok": 6}),  # biases, and gate and up in turns
-        ("llama4_text", {"num_experts_per_tok": 6}),  # its experts cannot be switched
+        "olmoe",
+        "qwen2_moe",
+        "deepseek_v3",
+        "gpt_oss",  # biases, transposed weights, and gate and up in turns
+        "nemotron_h",  # no gate
+        "mixtral",
+        "deepseek_v4",
     ],
 )
-def test_other_models_keep_their_own_experts(model_type: str, changes: dict[str, int]) -> None:
-    model = _model(model_type, **changes)
+def test_expert_after_expert_equals_the_loop(model_type: str) -> None:
+    model = _model(model_type)
+    chosen = {choose(each, model.config.num_experts_per_tok) for each in experts_of(model)}
+    assert chosen == {"by expert"}
+    expected = _states(model)
+    with experts_kernel(model):
+        ours = _states(model)
+    torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert expected.std() > 0.1
+
+
+def test_weights_of_another_dtype_are_cast_one_expert_at_a_time() -> None:
+    model = _model("olmoe")
+    experts: Any = model.layers[0].mlp.experts
+    states, index = torch.randn(5, 32), torch.tensor([[1, 2], [0, 5], [7, 7], [3, 1], [2, 0]])
+    weights = torch.rand(5, 2)
+    with torch.inference_mode():
+        experts.to(torch.bfloat16)
+        ours = by_expert(experts, states, index, weights)
+        experts.float()  # holds the rounded values
+        expected = by_expert(experts, states, index, weights)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, expected, atol=0, rtol=0)
+
+
+def test_a_tokens_sum_does_not_depend_on_its_neighbours() -> None:
+    model = _model("olmoe")
+    experts: Any = model.layers[0].mlp.experts
+    states, index, weights = torch.randn(40, 32), torch.rand(40, 8).topk(2).indices, torch.rand(40, 2)
+    with torch.inference_mode():
+        together = by_expert(experts, states, index, weights)
+        alone = torch.cat([by_expert(experts, states[[i]], index[[i]], weights[[i]]) for i in range(40)])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)  # float32, products of other shapes
+
+
+def test_experts_that_cannot_be_switched_keep_their_own() -> None:
+    model = _model("llama4_text", num_experts_per_tok=6)
     with experts_kernel(model) as name:
         assert name == "eager"
-        assert model.config._experts_implementation == "eager"
+    assert describe_kernel(model, 6) == "transformers' eager"
 
 
 def test_tokens_taken_in_turn_give_the_same_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model("olmoe", num_experts_per_tok=4)
     with experts_kernel(model):
         whole = _states(model)
-        monkeypatch.setattr("moee.backends.experts._MAX_ELEMENTS", 3 * 2 * 16 * 8)  # three tokens at a time
+        monkeypatch.setattr(
+            "moee.backends.kernels.masked_dense._MAX_ELEMENTS", 3 * 2 * 16 * 8
+        )  # three tokens at a time
         torch.testing.assert_close(_states(model), whole, atol=TOLERANCE, rtol=TOLERANCE)

@@ -1,0 +1,325 @@
+"""Write docs/performance.md from the files in benchmarks/results/performance. With --check, fail if it is out of date.
+
+Every number on the page, and every sentence about one, is computed here from those files, so that the page cannot say
+what was not measured. The files are what `moee bench --json` writes, of kind `speed` or of kind `law`, and what
+`benchmarks/sweep.py --json` writes.
+
+`make bench-performance` makes them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from written_pages import write_or_check
+
+from moee.bench import tables
+from moee.bench.contestants import ENTRIES
+from moee.bench.shapes import SHAPES
+from moee.evaluate.report import markdown_table
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "benchmarks" / "results" / "performance"
+PAGE = ROOT / "docs" / "performance.md"
+WANTED = (
+    *(f"{model}-{workload}" for model in ("demo", "olmoe") for workload in ("short", "mixed", "single")),
+    *(f"{model}-short" for model in ("qwen1.5-moe", "deepseek-moe")),
+    "law",
+    "sweep",
+    "precision",
+)
+"""The files that `make bench-performance` writes, in the order of the page; others follow by name."""
+WORKLOADS = {
+    "short": "short sentences",
+    "mixed": "texts of mixed length",
+    "single": "one sentence at a time",
+}
+_NOISY = 0.2
+"""Spread from which a figure is called noisy."""
+
+HEAD = """# Performance
+
+Written by `make performance` from the files in `benchmarks/results/performance`; `make lint` fails when the two differ.
+Every number and every sentence about a number is computed from them.
+"""
+
+READING = """All contestants run the same token ids of the same prompts on the same weights.
+Before anything is timed their hidden states are compared, and router logits where a contestant gives them; who computes
+something else is not timed.
+They take turns, round by round; a figure is the median of the rounds, and the spread is the largest minus the smallest,
+over the median.
+Loading, a warm-up and the fitting of statistics are not counted; tokenizing, calibration and fusion are.
+Tokens are those of the texts with their prompt, without padding.
+
+**Percent of peak** is the work that was done, over what a matrix product of 1,024 rows and 2,048 by 2,048 weights does
+in the same time: same dtype, same threads, just before each turn.
+For int8 it is still the product in the dtype of the exact way, so it can be over 100.
+Work is counted from the model: every linear map that a token passes, the experts it chose, attention's two products.
+Padding, the language-model head, experts that a kernel runs and a token did not choose, and tokens computed twice are
+not work.
+**Useful percent** counts the whole model for every token of every text.
+It is higher where a beginning that all texts share is computed once and the last layer only for the last token, and can
+be over 100.
+
+Which bound **binds**: `compute` is the work over the matrix product's speed, `memory` is the weights that each pass
+reads over the bandwidth of a large copy; the longer of the two is the least time that the machine allows.
+"""
+
+RUN = """```sh
+moee bench                                     # the demo beside its peers, minutes
+moee bench -m olmoe --layers 4 --workload mixed --plot olmoe
+moee bench --law all --plot cost-law
+make bench-performance                         # everything on this page: hours on two cores, 20 GiB of memory
+make performance
+```
+"""
+
+
+def load(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the JSON files of a folder by name without the ending, in the order of the page.
+
+    Raises:
+        SystemExit: If one is of a kind that the page does not know.
+    """
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    for name, document in found.items():
+        if "starts_uncached" in document:
+            document["kind"] = "sweep"
+        if "arithmetic" in document:
+            document["kind"] = "precision"
+        if document.get("kind") not in ("speed", "law", "sweep", "precision"):
+            raise SystemExit(f"{name}.json is of kind {document.get('kind')!r}; the page shows 'speed' and 'law'.")
+    order = [name for name in WANTED if name in found] + [name for name in found if name not in WANTED]
+    return {name: found[name] for name in order}
+
+
+def page(files: Mapping[str, Mapping[str, Any]], figures: Path) -> str:
+    """Return docs/performance.md.
+
+    Args:
+        files: What `load` found.
+        figures: Folder of the page's figures; one that is not there is not linked.
+    """
+    speeds = {name: each for name, each in files.items() if each["kind"] == "speed"}
+    laws = {name: each for name, each in files.items() if each["kind"] == "law"}
+    sweeps = {name: each for name, each in files.items() if each["kind"] == "sweep"}
+    lines = [HEAD, "## What was measured", "", *_machines(files), "", READING]
+    lines += ["## What this says", "", *(_said(speeds) or ["Nothing yet: no file is there."]), ""]
+    for name, document in speeds.items():
+        lines += _speed(name, document, figures)
+    for name, document in laws.items():
+        lines += _law(name, document, figures)
+    for document in sweeps.values():
+        lines += _sweep(document)
+    for document in (each for each in files.values() if each["kind"] == "precision"):
+        lines += _precision(document)
+    lines += ["## Run it", "", RUN, "## Not measured", "", *_not_measured(files)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _machines(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line for each different machine, with the files that are from it."""
+    found: dict[str, list[str]] = {}
+    for name, document in files.items():
+        machine = document["machine"]
+        if document["kind"] == "precision":
+            continue  # its section says how it was measured
+        memory = f"{machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else "unknown memory"
+        packages = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+        accelerator = machine["accelerator"] or "no accelerator"
+        line = (
+            f"{machine['processor']} ({machine['instructions']}), {machine['cores']} cores, {machine['threads']} "
+            f"threads used, {memory}, {accelerator}, {machine['system']}, Python {machine['python']}; {packages}"
+        )
+        if "written" in document:
+            line += f"; {document['written'][:10]}"
+        found.setdefault(line, []).append(f"`{name}.json`")
+    return [f"- {', '.join(names)}: {line}." for line, names in found.items()] or ["No file is there yet."]
+
+
+def _said(speeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one sentence for each file: ours against the fastest peer, and what limits it."""
+    return [f"- **{_title(document)}**: {_verdict(document)}" for document in speeds.values()]
+
+
+def _verdict(document: Mapping[str, Any]) -> str:
+    ours = next((each for each in document["contestants"] if each["name"] == "moee"), None)
+    if ours is None:
+        return "ours did not run."
+    peers = [(name, ratio) for name, ratio in tables.ratios(document) if name != "moee-int8"]
+    said = [f"{ratio:.2f} times the speed of {name}" for name, ratio in peers]
+    parts = [" and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said) or "no peer ran"]
+    if "percent_of_peak" in ours:
+        percent, bound = ours["percent_of_peak"]["median"], ours["binds"]
+        parts.append(f"{percent:.0f} % of peak, and what binds is {bound}")
+    int8 = dict(tables.ratios(document)).get("moee-int8")
+    if int8:
+        parts.append(f"int8 has {1 / int8:.2f} times the speed of the exact way")
+    noisy = [each["name"] for each in document["contestants"] if each["seconds"]["spread"] > _NOISY]
+    if noisy:
+        parts.append(f"noisy, with a spread over {100 * _NOISY:.0f} %: {', '.join(noisy)}")
+    return "; ".join(parts) + "."
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    model, load = document["model"], document["workload"]["name"]
+    name = model["title"] or model["name"]
+    layers = f", {model['layers']} of {model['layers_published']} layers" if model["random_weights"] else ""
+    return f"{name}{layers}: {WORKLOADS[load]}"
+
+
+def _speed(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
+    lines = [f"## {_title(document)}", "", *tables.about_model(document), *tables.about_workload(document), ""]
+    lines += [*markdown_table(tables.speed_columns(document), tables.speed_rows(document)), ""]
+    lines += _figure(name, f"Speed and percent of peak. {_title(document)}", figures)
+    lines += [f"- {each['name']}: {each['about']}{_facts(each['facts'])}." for each in document["contestants"]]
+    lines += [f"- {each['name']} did not run: {each['reason']}." for each in document["not_run"]]
+    agreement = document["agreement"]
+    if agreement["with"]:
+        columns = ["contestant", ">cosine of hidden states", ">cosine of router logits"]
+        said = f"Cosines to `{agreement['reference']}` on {agreement['texts']} texts, median and (smallest)."
+        lines += ["", said, "", *markdown_table(columns, tables.agreement_rows(document))]
+    return [*lines, ""]
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    names = {"batch_texts": "batch of {} texts", "batch_tokens": "batch of {} tokens"}
+    said = [names.get(name, "{}").format(value) for name, value in facts.items()]
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _law(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
+    lines = ["## The law of cost", "", *_figure(name, "Seconds against tokens, length of a text, and experts", figures)]
+    lines += [*markdown_table(list(tables.LAW_COLUMNS), tables.law_rows(document)), ""]
+    for law in document["laws"].values():
+        columns = [f">{law['axis']}", ">tokens in all", ">seconds, median", ">spread, %"]
+        rows = [
+            [f"{each['x']:.0f}", str(each["tokens"]), f"{each['median']:.2f}", f"{100 * each['spread']:.0f}"]
+            for each in law["points"]
+        ]
+        lines += [f"### {law['title']}", "", *markdown_table(columns, rows), ""]
+    said = "R² says little where time hardly changes: there slowest over fastest is the figure to read."
+    return [*lines, f"Medians of {document['rounds']} rounds. {said}", ""]
+
+
+def _sweep(document: Mapping[str, Any]) -> list[str]:
+    columns = ["contestant", ">texts", ">tokens", ">tokens/s", ">seconds", ">peak memory, GiB", ">from disk, GiB"]
+    rows = [
+        [
+            name,
+            str(each["texts"]),
+            str(each["tokens"]),
+            f"{each['tokens_per_second']:.1f}",
+            f"{each['seconds']:.0f}",
+            f"{each['peak_bytes'] / 2**30:.2f}",
+            "unknown" if each["disk_bytes"] is None else f"{each['disk_bytes'] / 2**30:.2f}",
+        ]
+        for name, each in document["results"].items()
+    ]
+    asked = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document["options"].items())
+    said = [f"- sweep has {ratio:.2f} times the speed of {name}." for name, ratio in document["ratios"].items()]
+    said += [f"- {name} was left out: {reason}." for name, reason in document["left_out"].items()]
+    if document["largest_difference"] is not None:
+        said.append(
+            f"- Largest difference between the vectors of sweep and memory: {document['largest_difference']:.1e}."
+        )
+    cache = "with nothing of the files in the system's cache" if document["starts_uncached"] else "with files cached"
+    return [
+        "## Models larger than memory",
+        "",
+        f"`benchmarks/sweep.py` ({asked}), each contestant {cache}.",
+        "",
+        *markdown_table(columns, rows),
+        "",
+        *said,
+        "",
+    ]
+
+
+def _precision(document: Mapping[str, Any]) -> list[str]:
+    """Return what 8 bits change: the speed of a layer and of the demo, its vectors, and two tasks."""
+    layers = [
+        [str(each["tokens"]), f"{each['exact']['gflops']:.0f}", f"{each['int8']['gflops']:.0f}", f"{each['ratio']:.2f}"]
+        for each in document["layers"]
+    ]
+    vectors = [
+        [name, *(f"{each[key]:.4f}" for key in ("mean", "percentile_1", "min"))]
+        for name, each in document["vectors"].items()
+    ]
+    sts, demo, wider = document["sts"], document["demo"], document.get("wider")
+    tasks = [[name, f"{score:.2f}", f"{sts['int8'][name]:.2f}"] for name, score in sts["exact"].items()]
+    pairs = f"{sts['limit']} pairs each" if sts["limit"] else "whole sets"
+    said = [
+        f"- The demo: {demo['ratio']:.2f} times the speed of the exact way ({demo['sentences']} sentences). Its layers "
+        f"are narrow, and linear layers of fewer than {document['converted']['smallest']} outputs stay exact."
+    ]
+    if wider is not None:
+        said.append(
+            f"- With layers down to {wider['converted']['smallest']} outputs in 8 bits as well, it would be "
+            f"{wider['speed']['ratio']:.2f} times, at a mean cosine of {wider['vectors']['default']['mean']:.4f}."
+        )
+    return [
+        "## 8 bits",
+        "",
+        f"`benchmarks/precision.py` on {document['machine']['threads']} thread(s), in processor time, beside other "
+        f"work: {document['arithmetic']}.",
+        "",
+        "One layer of OLMoE's width with random weights, experts and attention:",
+        "",
+        *markdown_table([">tokens", ">exact, GFLOP/s", ">int8, GFLOP/s", ">ratio"], layers),
+        "",
+        f"Cosine of the demo's vectors to the exact ones, over {document['sentences']} built-in sentences:",
+        "",
+        *markdown_table(["vector", ">mean", ">1st percentile", ">least"], vectors),
+        "",
+        f"Spearman x100 of the default vector, {pairs}, with {sts['statistics'].replace('those', 'the statistics')}:",
+        "",
+        *markdown_table(["task", ">exact", ">int8"], tasks),
+        "",
+        *said,
+        "",
+    ]
+
+
+def _figure(name: str, caption: str, figures: Path) -> list[str]:
+    return [f"![{caption}](figures/{name}.png)", ""] if (figures / f"{name}.png").is_file() else []
+
+
+def _not_measured(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        f"- `{name}.json` is not there; `make bench-performance` makes it." for name in WANTED if name not in files
+    ]
+    if not any(each["machine"].get("accelerator") for each in files.values()):
+        lines.append("- No accelerator: the same code runs with `--device cuda`, and was not run.")
+    speeds = [each for each in files.values() if each["kind"] == "speed"]
+    whole = {each["model"]["name"] for each in speeds if each["model"]["layers"] == each["model"]["layers_published"]}
+    titles = [shape.title for name, shape in SHAPES.items() if name not in whole]
+    if titles:
+        lines.append(f"- All layers of {', '.join(titles)}, and trained weights of any of them.")
+    ran = {each["name"] for document in speeds for each in document["contestants"]}
+    lines += [f"- {name}: {_why(name, speeds)}." for name in ENTRIES if name not in ran]
+    return lines
+
+
+def _why(name: str, speeds: Sequence[Mapping[str, Any]]) -> str:
+    reasons = {each["reason"] for document in speeds for each in document["not_run"] if each["name"] == name}
+    return "; ".join(sorted(reasons)) or "not asked for"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the page; return the exit code."""
+    return write_or_check(
+        lambda folder, path: page(load(folder), path.parent / "figures"),
+        arguments,
+        folder=FOLDER,
+        page=PAGE,
+        target="performance",
+        description=__doc__,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""torch reports that memory ran out as an error like any other; here it gets its name, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moee.errors import OutOfMemoryError
+
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
+"""In messages of torch's allocators on a CPU (Linux, Windows) and on a GPU."""
+
+
+@contextmanager
+def naming_the_knobs(doing: str) -> Iterator[None]:
+    """Turn running out of memory inside the context into an `OutOfMemoryError`.
+
+    Args:
+        doing: What was going on, for the message.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(doing) from error
+    except RuntimeError as error:
+        if any(sign in str(error).lower() for sign in _SIGNS):
+            raise OutOfMemoryError(doing) from error
+        raise

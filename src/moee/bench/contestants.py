@@ -1,0 +1,298 @@
+"""Who takes part: ours, and what is common to all. Peers are in `peers`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from moee.bench.weights import Setup, Weights
+from moee.bench.workloads import PROMPT
+from moee.data import calibration_texts
+from moee.errors import InputError, check_choice
+from moee.prompts import render, resolve_prompt
+from moee.types import Array
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from moee.embedder import MoEE
+
+_CALIBRATION_TEXTS = 64
+"""Fitting statistics is not timed; applying them is, and costs the same whatever they were fitted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What a contestant returns for texts, to see that it does the same work as the others.
+
+    Attributes:
+        hidden: Hidden state of the last token after the final norm, `(texts, hidden_size)` float32.
+        routers: Router logits of the last token, each layer's mean taken off, layers side by side,
+            `(texts, sum of num_experts)` float32; None from one that gives no routing weights.
+    """
+
+    hidden: Array
+    routers: Array | None
+
+
+class Contestant(Protocol):
+    """Turns texts into vectors, its own way."""
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids that it runs for each text, prompt included and padding not."""
+        ...
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Settle what depends on the texts and is not timed, such as a batch that fits in memory."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> object:
+        """Do the work that is timed: texts in, everything it gives out, in memory of the host."""
+        ...
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """Return what `encode` computes before statistics and fusion, if it has any."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a reader must know of how it ran: batch sizes and the like. `Any`: a JSON object."""
+        ...
+
+    def take_work(self) -> dict[str, int] | None:
+        """Return what was counted since the last call, as `moee.bench.work` reads it; None if it counts nothing."""
+        ...
+
+    def passes(self, texts: Sequence[str]) -> int:
+        """Return how many forward passes one `encode` of the texts takes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant before it is built.
+
+    Attributes:
+        gives: `"HS + RW"` or `"HS"`.
+        about: How it works, in a sentence.
+        package: That must be installed; empty for none.
+        is_exact: Its vectors must be those of the others, up to rounding.
+        same_model: It runs the model that the others run.
+    """
+
+    gives: str
+    about: str
+    package: str = ""
+    is_exact: bool = True
+    same_model: bool = True
+
+
+OURS = ("moee", "moee-int8")
+ENTRIES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "moee": Entry("HS + RW", "MoEE.encode, default recipe: calibrated and fused"),
+        "moee-int8": Entry("HS + RW", "the same with precision='int8'", is_exact=False),
+        "original": Entry(
+            "HS + RW",
+            "the way of the paper's code: language-model head over all tokens, batches of 128 texts in their order "
+            "padded on the left, every layer's states and every token's router rows kept",
+        ),
+        "transformers": Entry(
+            "HS + RW", "base model with output_router_logits=True, sorted by length, batches of 32 texts"
+        ),
+        "sentence-transformers": Entry(
+            "HS", "last-token pooling over the same weights, its own sorting, batches of 32", "sentence_transformers"
+        ),
+        "sentence-transformers-dense": Entry(
+            "HS",
+            "the same over the dense model that the demo was carved from: other vectors",
+            "sentence_transformers",
+            same_model=False,
+        ),
+        "llama-cpp": Entry("HS", "llama-cpp-python's embed() over a GGUF file of the same weights", "llama_cpp"),
+    }
+)
+"""Everyone who can take part, in the order of the tables."""
+PEERS = tuple(name for name in ENTRIES if name not in OURS)
+PRECISIONS = ("exact", "int8")
+
+
+def choose(peers: str, precision: str) -> list[str]:
+    """Return the contestants that two options name.
+
+    Args:
+        peers: Names with commas, `"all"` or `"none"`.
+        precision: `"exact"`, `"int8"`, or both with a comma.
+
+    Raises:
+        UnknownNameError: If a name is not one of them; suggests close matches.
+    """
+    named = [each.strip() for each in precision.split(",") if each.strip()]
+    for each in named:
+        check_choice("precision", each, PRECISIONS)
+    if not named:
+        raise InputError(f"--precision is {precision!r}; choose from: {', '.join(PRECISIONS)}.")
+    ours = [name for name, each in zip(OURS, PRECISIONS, strict=True) if each in named]
+    if peers in ("all", "none"):
+        return [*ours, *(PEERS if peers == "all" else ())]
+    wanted = [each.strip() for each in peers.split(",") if each.strip()]
+    for each in wanted:
+        check_choice("peer", each, (*PEERS, "all", "none"))
+    return [*ours, *(name for name in PEERS if name in wanted)]
+
+
+def why_not(name: str, setup: Setup) -> str | None:
+    """Return why a contestant cannot take part here; None if it can."""
+    entry = ENTRIES[name]
+    if entry.package and find_spec(entry.package) is None:
+        return f"{entry.package} is not installed"
+    if name == "moee-int8":
+        return _why_not_int8(setup)
+    if name == "sentence-transformers-dense" and setup.model != "demo":
+        return "only the demo was carved from a dense model"
+    if name == "llama-cpp" and setup.gguf is None:
+        return "no GGUF file of these weights was given (--gguf FILE)"
+    if name == "llama-cpp" and setup.device != "cpu":
+        return f"it was not set up for {setup.device}"
+    return None
+
+
+def _why_not_int8(setup: Setup) -> str | None:
+    from moee.backends.int8 import is_available
+
+    return f"8 bits are for the CPU, not {setup.device}" if setup.device != "cpu" else is_available()
+
+
+def prompts_of(texts: Sequence[str]) -> list[str]:
+    """Return the prompts that every contestant runs."""
+    template = resolve_prompt(PROMPT)
+    return [render(template, text) for text in texts]
+
+
+class Ours:
+    """`MoEE.encode`."""
+
+    def __init__(self, model: MoEE, *, needs_statistics: bool) -> None:
+        self._model = model
+        if needs_statistics:
+            model.calibrate(calibration_texts()[:_CALIBRATION_TEXTS])
+        self._needs_statistics = needs_statistics
+        self._backend: Any = model._backend  # its counter and its tokenizer are no part of the public class
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """See `Contestant`."""
+        ids: list[list[int]] = self._backend.tokenize(prompts_of(texts))
+        return ids
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """See `Contestant`. Nothing is left to settle."""
+
+    def encode(self, texts: Sequence[str]) -> object:
+        """See `Contestant`."""
+        return self._model.encode(texts)
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        """See `Contestant`."""
+        views = self._model.with_settings(scoring="softmax").encode_views(texts)
+        # softmax forgets only what a layer's logits have in common
+        logits = np.log(np.maximum(views.routing_weights, np.finfo(np.float32).tiny))
+        return Vectors(views.hidden_states, centred(logits, views.num_experts))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Contestant`."""
+        found: dict[str, Any] = {"batch_tokens": self._model._batch_tokens}
+        if self._needs_statistics:
+            found["statistics"] = f"fitted on {_CALIBRATION_TEXTS} sentences: enough for the speed, not for quality"
+        return found
+
+    def take_work(self) -> dict[str, int] | None:
+        """See `Contestant`."""
+        work = getattr(self._backend, "work", None)
+        if work is None:
+            return None
+        counted = {name: int(getattr(work, name)) for name in ("sequences", "tokens", "last_layer_rows")}
+        self._backend.work = type(work)()
+        return counted
+
+    def passes(self, texts: Sequence[str]) -> int:
+        """See `Contestant`. A lower bound: batches that are full to the last token."""
+        tokens = sum(len(ids) for ids in self.token_ids(texts))
+        return max(1, -(-tokens // self._model._batch_tokens))
+
+
+def centred(logits: Array, widths: Sequence[int]) -> Array:
+    """Take each layer's mean off router logits, `(texts, sum of widths)`."""
+    parts = np.split(logits, np.cumsum(widths)[:-1], axis=1)
+    return np.concatenate([part - part.mean(axis=1, keepdims=True) for part in parts], axis=1).astype(np.float32)
+
+
+def open_ours(name: str, setup: Setup, weights: Weights | None) -> Ours:
+    """Build one of ours.
+
+    Args:
+        name: `"moee"` or `"moee-int8"`.
+        setup: What to load.
+        weights: A model to share; None loads its own, as a user would.
+    """
+    from moee.embedder import MoEE
+
+    int8 = name == "moee-int8"
+    if weights is not None:
+        base = int8_twin(weights.base) if int8 else weights.base
+        model = MoEE.from_model(base, setup.tokenizer(), batch_tokens=setup.batch_tokens)
+        return Ours(model, needs_statistics=True)
+    model = MoEE.from_pretrained(
+        "demo" if setup.model == "demo" else setup.folder,
+        dtype=setup.dtype,
+        device=setup.device,
+        batch_tokens=setup.batch_tokens,
+        precision="int8" if int8 else "exact",
+    )
+    return Ours(model, needs_statistics=setup.model != "demo")
+
+
+def int8_twin(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model that multiplies in 8 bits and shares all other weights with `model`, which stays as it is.
+
+    Raises:
+        InputError: If 8-bit products cannot be computed here.
+    """
+    from moee.architectures import architecture_for
+    from moee.backends.int8 import quantize
+    from moee.backends.routers import find_routers
+
+    # a copy of the modules, not of the tensors in them
+    tensors = [*model.parameters(), *model.buffers()]
+    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    sites = find_routers(twin, architecture_for(str(model.config.model_type)), include_attention_routers=True)
+    quantize(twin, keep=[site.module for site in sites])
+    return twin
+
+
+def build(name: str, setup: Setup, weights: Weights | None = None) -> Contestant:
+    """Build a contestant.
+
+    Args:
+        name: A key of `ENTRIES` that `why_not` has nothing against.
+        setup: What to load.
+        weights: A model to share; None loads its own.
+    """
+    if name in OURS:
+        return open_ours(name, setup, weights)
+    from moee.bench import peers
+
+    openers: dict[str, Callable[[Setup, Weights | None], Contestant]] = {
+        "original": peers.open_original,
+        "transformers": peers.open_transformers,
+        "sentence-transformers": peers.open_sentence_transformers,
+        "sentence-transformers-dense": peers.open_dense,
+        "llama-cpp": peers.open_llama,
+    }
+    return openers[name](setup, weights)

@@ -1,0 +1,63 @@
+"""How much memory there is, is used, and may be used; in bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from moee.errors import InputError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def parse_size(size: str | int) -> int:
+    """Return the bytes that `size` says: `"4GiB"`, `"4.5 GB"`, `"800M"`, or a number of bytes.
+
+    Raises:
+        InputError: If it is not a positive size.
+    """
+    match = _SIZE.fullmatch(str(size))
+    number = int(float(match[1]) * _UNITS[match[2].lower()]) if match and match[2].lower() in _UNITS else 0
+    if number < 1:
+        raise InputError(f"{size!r} is not an amount of memory. Write for example '4GiB', '4.5GB', '800MiB'.")
+    return number
+
+
+def format_size(size: float) -> str:
+    """Return bytes for people: `"1.5 GiB"`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def resident_bytes() -> int:
+    """Return what this process has in physical memory; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    import resource
+
+    return pages * resource.getpagesize()
+
+
+def available_bytes() -> int | None:
+    """Return what this process can still take without swapping; None where the system does not say.
+
+    The smaller of what the machine has and what a container's limit leaves (control groups, version 2).
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return free  # no limit, or not this version
+    return min(free, limit - used)
