@@ -1,0 +1,271 @@
+"""`moee eval`: tasks to scores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moee.cli import options
+from moee.cli.console import complain, note, print_json, print_table, print_text, shows_progress
+from moee.errors import InputError
+
+if TYPE_CHECKING:
+    from moee.evaluate.runner import Evaluation
+    from moee.evaluate.study import Study
+    from moee.evaluate.tasks import Task
+    from moee.evaluate.vectors import Setting
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder with one subfolder for each task; MOEE_DATA if not given. See the guide."),
+]
+CacheFolder = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of kept views and scores; the package's cache if not given.")
+]
+Limit = Annotated[
+    int | None, typer.Option(help="Only N pairs, texts, queries or articles of a task, at equal distances.")
+]
+MaxLength = Annotated[
+    int, typer.Option(help="Longest prompt in tokens; longer texts are cut, with a warning. 0: the model's own limit.")
+]
+CorpusLimit = Annotated[
+    int, typer.Option(help="Documents of a retrieval task: all judged ones, then the first others. 0: all.")
+]
+
+
+def evaluate(
+    *,
+    model: options.ModelName = "demo",
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            "-t",
+            metavar="NAMES",
+            help="Tasks or task types with commas, or all, or paper. --list shows them.",
+        ),
+    ] = "all",
+    data: DataFolder = None,
+    recipe: Annotated[str, typer.Option(metavar="default,paper", help="Recipes, with commas.")] = "default",
+    fusion: Annotated[str, typer.Option(metavar="hs,rw,concat,sum", help="Fusions, with commas.")] = "hs,rw,concat,sum",
+    alpha: Annotated[
+        str, typer.Option(metavar="NUMBERS|auto", help="Weights of the routing weights in the sum, with commas.")
+    ] = "auto",
+    calibration_texts: Annotated[
+        str,
+        typer.Option(
+            metavar="builtin,corpus,none",
+            help="Whose statistics: general sentences, the task's own texts (without labels), or none; with commas.",
+        ),
+    ] = "builtin",
+    prompt: Annotated[
+        str, typer.Option(help="Names of prompts with commas, or one template with {text}.")
+    ] = "prompteol",
+    scoring: options.Scoring = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also score the controls, and say whether routing adds anything.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for results.json, .csv and .md.")] = None,
+    limit: Limit = None,
+    max_length: MaxLength = 128,
+    corpus_limit: CorpusLimit = 1000,
+    split: Annotated[str, typer.Option(help="Which split is scored: test, or dev where a task has one.")] = "test",
+    through_mteb: Annotated[
+        bool, typer.Option("--mteb", help="Score in mteb's own task objects; tasks without a folder come from the hub.")
+    ] = False,
+    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and whether their data is there.")] = False,
+    cache: CacheFolder = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
+    as_json: options.Json = False,
+) -> None:
+    """Score a model on evaluation tasks.
+
+    Every text goes through the model once for each prompt. What it gave is kept, so that fusions, alphas, calibrations
+    and controls cost seconds, and a run that was stopped goes on where it was.
+
+    TF-IDF stands in every table: a model that does not pass it has learned nothing of use for the task.
+
+    \b
+    Examples:
+      moee eval --data sets --tasks STS --fusion hs,sum
+      moee eval --data sets --tasks all --recipe default,paper --calibration-texts builtin,corpus --controls --out out
+      moee eval --data sets --tasks STS12,SciFact --limit 200 --json
+    """
+    folder = options.find_data_folder(data) if through_mteb or list_tasks else options.data_folder(data)
+    if list_tasks:
+        _list(folder, as_json=as_json)
+        return
+    from moee.evaluate.runner import expand_settings
+
+    settings = expand_settings(
+        recipes=_names(recipe),
+        fusions=_names(fusion),  # type: ignore[arg-type]  # checked, with every other name, by `Setting`
+        alphas=_alphas(alpha),
+        calibration_texts=_names(calibration_texts),  # type: ignore[arg-type]  # as above
+        prompts=[prompt] if "{" in prompt else _names(prompt),
+        scoring=scoring,  # type: ignore[arg-type]  # as above
+    )
+    if through_mteb:
+        _check_mteb_options(controls=controls, out=out, split=split)
+        wanted = _names(tasks)
+    else:
+        from moee.evaluate.tasks import select_tasks
+
+        wanted = [task.name for task in select_tasks(_names(tasks))]
+    if folder is not None:
+        from moee.evaluate.datasets import check_folder
+
+        check_folder(folder)
+    if out is not None:
+        options.check_out_folder(out, holds="results.json")
+    study_options: dict[str, Any] = {
+        "cache": cache,
+        "limit": _positive("--limit", limit),
+        "max_length": _zero_is_none("--max-length", max_length),
+        "corpus_limit": _zero_is_none("--corpus-limit", corpus_limit),
+        "show_progress": shows_progress(),
+    }
+    embedder = options.open_model(
+        model, batch_tokens=batch_tokens, dtype=dtype, device=device, memory=memory, precision=precision
+    )
+    if through_mteb:
+        from moee.cli.evaluate_mteb import run_in_mteb
+
+        run_in_mteb(embedder, folder, wanted, settings, study_options, as_json=as_json)
+        return
+    from moee.evaluate.study import Study
+
+    assert folder is not None  # `data_folder` has refused that
+    _run(Study(embedder, folder, split=split, **study_options), wanted, settings, controls, out, as_json=as_json)
+
+
+def _run(
+    study: Study, names: list[str], settings: list[Setting], controls: bool, out: Path | None, *, as_json: bool
+) -> None:
+    from moee.evaluate import report
+    from moee.evaluate.runner import evaluate as run
+    from moee.evaluate.tasks import task_row
+
+    started = time.perf_counter()
+
+    def keep(evaluation: Evaluation) -> None:
+        if out is not None:
+            report.write(study, evaluation, out, seconds=time.perf_counter() - started)
+
+    tasks = [task_row(name) for name in names]
+    _announce(study, tasks, settings)
+    evaluation = run(study, tasks, settings, controls=controls, on_task=keep)
+    seconds = time.perf_counter() - started
+    keep(evaluation)
+    if as_json:
+        print_json(report.document(study, evaluation, seconds=seconds))
+    else:
+        _print(evaluation)
+    note(f"{len({result.task for result in evaluation.results})} tasks in {seconds:.0f} s{f' -> {out}' if out else ''}")
+    failed = [each for each in evaluation.skipped if each.failed]
+    for each in failed:
+        complain(f"Failed: {each.task.name}: {each.reason}")
+    if failed or not evaluation.results:
+        raise typer.Exit(1)
+
+
+def _announce(study: Study, tasks: list[Task], settings: list[Setting]) -> None:
+    """Say what is ahead before the first minute is spent."""
+    there = [task for task in tasks if study.has(task.name)]
+    own = study.embedder.calibration
+    if own is not None and own.texts != "builtin":
+        note(f"'builtin' stands for the {own.num_texts} texts ({own.texts}) that this embedder was calibrated on")
+    labels = ", ".join(setting.label() for setting in settings)
+    note(f"{len(there)} of {len(tasks)} tasks have data; {len(settings)} settings: {labels}")
+
+
+def _print(evaluation: Evaluation) -> None:
+    from moee.evaluate import report
+
+    if evaluation.results:
+        print_table(*report.task_table(evaluation), title="Main score x 100")
+        print_text()
+        print_table(*report.summary_table(evaluation), title="Mean by task type")
+    if (clusters := report.clustering_table(evaluation))[1]:
+        print_text()
+        print_table(*clusters, title="Clustering, corrected for chance (AMI, ARI)")
+    if evaluation.gains:
+        print_text()
+        print_table(*report.gains_table(evaluation), title="sum minus hs, with 95 % bootstrap intervals")
+    if (controls := report.controls_table(evaluation))[1]:
+        print_text()
+        print_table(*controls, title="Controls")
+        for each in evaluation.verdicts:
+            print_text(f"{each.scope} ({each.statistics}): {each.verdict.sentence}")
+    if evaluation.skipped:
+        print_text()
+        for skipped in evaluation.skipped:
+            print_text(f"not run: {skipped.task.name}: {skipped.reason}")
+
+
+def _list(folder: Path | None, *, as_json: bool) -> None:
+    from moee.evaluate.tasks import TASKS
+
+    rows = [
+        {
+            "task": task.name,
+            "type": task.task_type,
+            "in_paper": task.in_paper,
+            "mteb": task.mteb,
+            "has_data": folder is not None and (folder / task.name / "dataset.json").is_file(),
+            "note": task.note,
+        }
+        for task in TASKS
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    cells = [
+        [
+            str(row["task"]),
+            str(row["type"]),
+            "yes" if row["in_paper"] else "",
+            "yes" if row["has_data"] else "no",
+            str(row["note"]),
+        ]
+        for row in rows
+    ]
+    print_table(["task", "type", "in the paper", "data", "note"], cells)
+
+
+def _check_mteb_options(*, controls: bool, out: Path | None, split: str) -> None:
+    if controls or out is not None or split != "test":
+        raise InputError(
+            "--mteb prints the main scores of the test split, and mteb keeps result files of its own: --controls, "
+            "--out and --split have no meaning with it. Leave them out, or leave out --mteb."
+        )
+
+
+def _names(value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"{value!r} names nothing. Give one or more names with commas between them.")
+    return names
+
+
+def _alphas(value: str) -> list[Any]:
+    return [options.parse_alpha(name) for name in _names(value)]
+
+
+def _positive(option: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise InputError(f"{option} is {value}; it must be 1 or larger. Leave it out for no limit.")
+    return value
+
+
+def _zero_is_none(option: str, value: int) -> int | None:
+    if value < 0:
+        raise InputError(f"{option} is {value}; it must be 0 (no limit) or larger.")
+    return value or None

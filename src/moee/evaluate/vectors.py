@@ -1,0 +1,200 @@
+"""Settings: from kept views to vectors, without the model.
+
+Every setting but the `paper` recipe gives one vector for a text, whatever it is compared with. The `paper` recipe
+standardises over the batches of each encode call, as the original code does, so its vectors are made call by call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from moee.calibration import Calibration, batch_standardise
+from moee.config import RECIPES, EmbedderConfig, recipe_config
+from moee.errors import InputError, check_choice
+from moee.evaluate.datasets import Indices
+from moee.fusion import FUSIONS, check_alpha, fuse
+from moee.prompts import PROMPTS, resolve_prompt
+from moee.routing import SCORINGS
+from moee.types import Array, CalibrationMethod, Fusion, Scoring, Views
+
+CalibrationTexts = Literal["builtin", "corpus", "none"]
+RoutingSource = Literal["router", "random-projections", "shuffled", "hidden"]
+
+Embed = Callable[[Indices], Array]
+"""One encode call: rows of a task's texts to vectors, `(len(rows), dim)` float32."""
+
+_SHUFFLE_SEED = 20_241_010
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Everything that is chosen after the views are known, and the prompt.
+
+    Attributes:
+        recipe: `default`: one vector for a text, frozen statistics. `paper`: as the original code, defects included.
+        fusion: `hs`, `rw`, `concat` or `sum`.
+        alpha: Weight of RW in `sum`; `"auto"` is the closed form from the calibration texts; 1 in the `paper` recipe.
+        calibration_texts: Where frozen statistics come from: the built-in sentences, or the task's own texts without
+            their labels. `none` leaves the views as they are. The `paper` recipe has statistics of its own.
+        prompt: Name of a prompt, or a template.
+        scoring: How router logits become weights; None is the recipe's.
+        routing: `router`, or a control in its place: random projections of what the routers read, the routing weights
+            of another text, or the hidden states a second time.
+        calibration: Method for the hidden states; None is the recipe's.
+
+    Raises:
+        InputError: If a value is unknown, or does not go with the recipe.
+    """
+
+    recipe: str = "default"
+    fusion: Fusion = "sum"
+    alpha: float | Literal["auto"] = "auto"
+    calibration_texts: CalibrationTexts = "builtin"
+    prompt: str = "prompteol"
+    scoring: Scoring | None = None
+    routing: RoutingSource = "router"
+    calibration: CalibrationMethod | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        check_choice("recipe", self.recipe, RECIPES)
+        check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("calibration texts", self.calibration_texts, get_args(CalibrationTexts))
+        check_choice("routing source", self.routing, get_args(RoutingSource))
+        if self.scoring is not None:
+            check_choice("scoring", self.scoring, SCORINGS)
+        if self.calibration is not None:
+            check_choice("calibration", self.calibration, get_args(CalibrationMethod))
+        if self.alpha != "auto":
+            check_alpha(self.alpha)
+        resolve_prompt(self.prompt)
+
+    @property
+    def statistics(self) -> str:
+        """What the views are standardised with: `builtin`, `corpus`, `none`, or `batch` in the `paper` recipe."""
+        return "batch" if self.recipe == "paper" else self.calibration_texts
+
+    def config(self, model_type: str | None = None) -> EmbedderConfig:
+        """Return the configuration of an embedder that gives these vectors."""
+        config = recipe_config(self.recipe, model_type=model_type).replace(
+            prompt=self.prompt, fusion=self.fusion, alpha=1.0 if self._is_paper_auto() else self.alpha
+        )
+        if self.scoring is not None:
+            config = config.replace(scoring=self.scoring)
+        if self.calibration is not None:
+            config = config.replace(calibration=self.calibration)
+        elif self.calibration_texts == "none" and self.recipe != "paper":
+            config = config.replace(calibration="none")
+        return config
+
+    def label(self) -> str:
+        """Return a short name that no setting with other vectors has."""
+        parts = [self.recipe, self.fusion]
+        if self.fusion == "sum":
+            parts.append(f"alpha={_shown(self.alpha)}")
+        if self.recipe != "paper":
+            parts.append(self.calibration_texts)
+        if self.prompt != "prompteol":
+            parts.append(f"prompt={self.prompt if self.prompt in PROMPTS else repr(self.prompt)}")
+        if self.scoring is not None:
+            parts.append(self.scoring)
+        if self.calibration is not None:
+            parts.append(f"calibration={self.calibration}")  # `none` alone is a prompt, or texts
+        if self.routing != "router":
+            parts.append(f"rw={self.routing}")
+        return " ".join(parts)
+
+    def _is_paper_auto(self) -> bool:
+        return self.recipe == "paper" and self.alpha == "auto"
+
+
+def _shown(alpha: float | Literal["auto"]) -> str:
+    """Return few digits where they say it all, else every digit."""
+    if alpha == "auto":
+        return alpha
+    short = format(alpha, "g")
+    return short if float(short) == alpha else repr(float(alpha))
+
+
+def blocks(
+    views: Views, setting: Setting, statistics: Calibration | None, config: EmbedderConfig
+) -> tuple[Array, Array]:
+    """Return the two calibrated blocks of every text, `(n, hidden)` and `(n, routing)`, under a frozen recipe.
+
+    Args:
+        views: Of the task's texts.
+        setting: Not of the `paper` recipe.
+        statistics: Frozen, fitted on views with the same source of routing; None leaves the views as they are.
+        config: `setting.config()`.
+    """
+    source = with_source(views, setting)
+    if statistics is None:
+        hidden, routing = source.hidden_states, source.routing_weights
+    else:
+        hidden, routing = statistics.apply(source, config.calibration)
+    if setting.routing == "shuffled":
+        routing = routing[np.random.default_rng(_SHUFFLE_SEED).permutation(len(routing))]
+    if setting.routing == "hidden":
+        routing = hidden
+    return hidden, routing
+
+
+def with_source(views: Views, setting: Setting) -> Views:
+    """Return the views with the routing weights that the setting asks for.
+
+    Raises:
+        InputError: If it asks for random projections and the views have none.
+    """
+    if setting.routing != "random-projections":
+        return views
+    if views.projections is None:
+        raise InputError(
+            "These views hold no random projections of the routers' inputs. They exist for last-token pooling."
+        )
+    return Views(views.hidden_states, views.projections, views.layer_ids, views.num_experts, views.projections)
+
+
+def frozen_embed(
+    views: Views, setting: Setting, statistics: Calibration | None, config: EmbedderConfig, alpha: float
+) -> Embed:
+    """Return a lookup into vectors that are made once."""
+    hidden, routing = blocks(views, setting, statistics, config)
+    vectors = fuse(hidden, routing, setting.fusion, alpha)
+    return lambda rows: vectors[rows]
+
+
+def paper_embed(views: Views, setting: Setting, config: EmbedderConfig, alpha: float) -> Embed:
+    """Return the original's way: each encode call is standardised by itself, and hidden states alone are not at all.
+
+    As in the original, only `sum` is made of unit blocks (its cosine is the original's summed similarity over
+    1 + alpha); the other vectors keep their lengths.
+    """
+    source = with_source(views, setting)
+    rng = np.random.default_rng(_SHUFFLE_SEED)
+
+    def embed(rows: Indices) -> Array:
+        taken = source.take(rows)
+        hidden, routing = taken.hidden_states, taken.routing_weights
+        if setting.fusion == "hs":
+            return hidden
+        hidden, routing = (batch_standardise(block, config.batch_size) for block in (hidden, routing))
+        if setting.routing == "shuffled":
+            routing = routing[rng.permutation(len(routing))]
+        if setting.routing == "hidden":
+            routing = hidden
+        if setting.fusion == "sum":
+            return fuse(hidden, routing, "sum", alpha)
+        return routing if setting.fusion == "rw" else np.concatenate([hidden, routing], axis=1)
+
+    return embed
+
+
+def alpha_of(setting: Setting, statistics: Calibration | None, config: EmbedderConfig) -> float:
+    """Return the number behind `alpha`: the closed form of the statistics for `"auto"`, or 1 where there are none."""
+    if setting.alpha != "auto":
+        return float(setting.alpha)
+    return statistics.alpha(config.calibration) if statistics is not None and setting.recipe != "paper" else 1.0
