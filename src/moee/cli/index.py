@@ -1,0 +1,314 @@
+"""`moee index`: build, add to, delete from, and describe an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moee.cli import options
+from moee.cli.console import human_bytes, note, print_json, print_table, print_text, shows_progress
+from moee.errors import InputError
+
+if TYPE_CHECKING:
+    from moee.search.build import Built
+
+app = typer.Typer(
+    help="Build an index of texts for `moee search` and `moee serve`, and keep it up to date.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of unique ids; `id` if the file has it, else a digest of each text."),
+]
+
+
+@app.command()
+def build(
+    source: Input,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the index.")],
+    model: options.ModelName = "demo",
+    text_column: options.TextColumn = "text",
+    id_column: IdColumn = None,
+    fields: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns to filter by and to show: strings, numbers, true/false.")
+    ] = None,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="flat|lancedb|URL",
+            help="flat: files, exact. lancedb: files, for larger corpora. postgresql://...: a table with pgvector.",
+        ),
+    ] = "flat",
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Search by an approximate index (lancedb, postgresql).")
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="corpus|builtin|none",
+            help="Whose statistics: of 4,096 of these texts, of the built-in sentences, or nobody's. If not given: "
+            "the model's own from `moee calibrate`, else corpus, or builtin below 256 texts.",
+        ),
+    ] = None,
+    dims: Annotated[
+        int | None, typer.Option(metavar="N", help="Shorten vectors to N dimensions, both views together.")
+    ] = None,
+    reduction: Annotated[
+        str, typer.Option(metavar="pca|random", help="How: fitted to these texts, or by random directions.")
+    ] = "pca",
+    quantize: Annotated[
+        str | None, typer.Option(metavar="int8|binary", help="8 bits or 1 bit a dimension (flat only).")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Measure what shorter and rounder vectors lose, on held-out texts.")
+    ] = False,
+    prompt: options.Prompt = None,
+    query_prompt: Annotated[str | None, typer.Option(help="Prompt of queries, if it is another.")] = None,
+    document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
+    scoring: options.Scoring = None,
+    max_length: options.MaxLength = None,
+    truncate: options.Truncate = None,
+    on_empty: options.OnEmpty = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
+    as_json: options.Json = False,
+) -> None:
+    """Build an index from a file of texts.
+
+    The model is first calibrated on a sample of the texts, without labels, and stays so for good. The weight of the two
+    views, alpha, is not in the index: it is chosen at every search.
+
+    A build that was stopped, however it was, goes on with the same command; texts that are there are not embedded
+    again. It can be searched meanwhile.
+
+    \b
+    Examples:
+      moee index build papers.jsonl --out papers.index --fields year,venue
+      moee index build reviews.csv --text-column review --id-column number --out reviews.index
+      moee index build corpus.parquet --out small.index --dims 256 --quantize int8 --report
+      moee index build notes.txt --out notes.index --store postgresql://me@localhost/notes
+    """
+    from moee.corpus import Columns
+    from moee.index.stores import StoreSpec
+    from moee.search.build import build_index
+    from moee.search.sample import BuildOptions
+    from moee.search.source import read_corpus
+
+    how = BuildOptions(
+        store=StoreSpec.parse(store, out.name, approximate=approximate),
+        calibrate=calibrate,
+        dims=dims,
+        reduction=reduction,
+        quantize=quantize,
+        report=report,
+    )
+    corpus = read_corpus(source, Columns(text_column, id_column, _names(fields)))
+    embedder = options.open_model(
+        model,
+        prompt=prompt,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        scoring=scoring,
+        max_length=max_length,
+        truncate=truncate,
+        on_empty=on_empty,
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        device=device,
+        memory=memory,
+        precision=precision,
+    )
+    built = build_index(out, corpus, embedder, how, show_progress=shows_progress())
+    _say_built(out, built, as_json=as_json)
+
+
+@app.command()
+def add(
+    folder: Folder,
+    source: Input,
+    *,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the texts; that of the build if not given.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the ids; that of the build if not given.")] = None,
+    model: options.IndexModel = None,
+    batch_tokens: options.BatchTokens = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
+    as_json: options.Json = False,
+) -> None:
+    """Add the texts of a file to an index.
+
+    A text of a known id replaces what that id named; only new and changed texts are embedded. Fields are those of the
+    build. A stopped addition goes on with the same command.
+
+    \b
+    Examples:
+      moee index add papers.index new-papers.jsonl
+      moee index add reviews.index june.csv --text-column body
+    """
+    from moee.search.build import add_texts
+    from moee.search.manifest import read_manifest
+    from moee.search.searcher import Searcher
+    from moee.search.source import read_addition
+
+    corpus = read_addition(read_manifest(folder), source, text_column=text_column, id_column=id_column)
+    loading = {"batch_tokens": batch_tokens, "dtype": dtype, "device": device, "memory": memory, "precision": precision}
+    with Searcher.open(folder, model=model, **loading) as searcher:
+        added = add_texts(searcher, corpus, show_progress=shows_progress())
+    _say_built(folder, added, as_json=as_json)
+
+
+@app.command()
+def delete(
+    folder: Folder,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Of the texts to delete.")],
+    *,
+    as_json: options.Json = False,
+) -> None:
+    """Delete texts from an index by their ids, all at once.
+
+    \b
+    Examples:
+      moee index delete papers.index 2410.10814 2409.02060
+    """
+    from moee.search.index_folder import open_index
+
+    with open_index(folder) as index:
+        known = set(index.store.texts_of(ids))
+        deleted = index.store.delete(ids)
+        left = len(index.store)
+    unknown = [name for name in dict.fromkeys(ids) if name not in known]
+    if as_json:
+        print_json({"deleted": deleted, "unknown": unknown, "num_texts": left})
+    else:
+        print_text(str(deleted))
+    missing = f"; not in the index: {', '.join(unknown)}" if unknown else ""
+    note(f"{deleted} deleted, {left} left{missing}")
+
+
+@app.command()
+def info(folder: Folder, *, as_json: options.Json = False) -> None:
+    """Describe an index: its model, statistics, store, counts, sizes and fields. The model is not loaded.
+
+    \b
+    Examples:
+      moee index info papers.index
+      moee index info papers.index --json
+    """
+    from moee.search.description import describe
+    from moee.search.index_folder import open_index
+
+    with open_index(folder) as index:
+        facts = describe(index)
+    if as_json:
+        print_json(facts)
+        return
+    print_table(["property", "value"], _lines(facts))
+    if facts["report"] is not None:
+        print_text()
+        _print_report(facts["report"])
+    for source in facts["sources"]:
+        if not source["is_complete"]:
+            note(f"Unfinished: not all of {source['path']} is in. The same command as before goes on with it.")
+
+
+def _names(fields: str | None) -> tuple[str, ...]:
+    names = [name.strip() for name in fields.split(",")] if fields is not None else []
+    if not all(names):
+        raise InputError(f"--fields is {fields!r}; it must be names of columns with commas between: year,venue.")
+    return tuple(dict.fromkeys(names))
+
+
+def _say_built(folder: Path, built: Built, *, as_json: bool) -> None:
+    """Print what was done, and the report if there is one."""
+    rate = built.num_embedded / built.seconds
+    if as_json:
+        print_json(
+            {
+                "output": str(folder),
+                "num_texts": built.num_records,
+                "num_embedded": built.num_embedded,
+                "num_updated": built.num_updated,
+                "num_kept": built.num_kept,
+                "seconds": round(built.seconds, 3),
+                "texts_per_second": round(rate, 1),
+                "calibrate": built.manifest.calibrate,
+                "alpha": built.manifest.alpha,
+                "report": None if built.report is None else built.report.to_dict(),
+            }
+        )
+    elif built.report is not None:
+        _print_report(built.report.to_dict())
+    else:
+        print_text(str(folder))
+    parts = [f"{built.num_embedded} texts embedded in {built.seconds:.1f} s ({rate:.0f} texts/s)"]
+    parts += [f"{built.num_updated} with new fields"] if built.num_updated else []
+    parts += [f"{built.num_kept} were there"] if built.num_kept else []
+    note(f"{', '.join(parts)}; the index holds {built.num_records}.")
+    note(f'Search it with: moee search {folder} "..."')
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    """Print the table of `moee.index.report.LossReport`. `Any`: it may come from a file."""
+    title = (
+        f"Losses on {report['num_queries']} queries among {report['num_documents']} texts, none of which was fitted on "
+        f"(alpha {report['alpha']:.2f}):"
+    )
+    columns = ["stored as", ">dims", ">of HS", ">of RW", ">bytes a text", ">recall@10", ">Spearman", ""]
+    rows = [
+        [
+            loss["stored"],
+            str(loss["hidden_dim"] + loss["routing_dim"]),
+            str(loss["hidden_dim"]),
+            str(loss["routing_dim"]),
+            str(loss["bytes_per_text"]),
+            f"{loss['recall']:.3f}",
+            f"{loss['spearman']:.4f}",
+            "this index" if loss["is_chosen"] else "",
+        ]
+        for loss in report["losses"]
+    ]
+    print_table(columns, rows, title=title)
+
+
+def _lines(facts: dict[str, Any]) -> list[list[str]]:
+    """Return what `info` prints, a line each. `Any`: the facts are JSON."""
+    model, vectors, calibration = facts["model"], facts["vectors"], facts["calibration"]
+    reduced = "" if vectors["reduction"] is None else f", reduced by {vectors['reduction']}"
+    fields = ", ".join(f"{name} ({kind})" for name, kind in facts["fields"].items()) or "none"
+    prompts = {name: value for name, value in facts["prompts"].items() if value is not None}
+    lines = [
+        ["texts", f"{facts['num_texts']}{'' if facts['is_complete'] else ' so far: unfinished'}"],
+        ["model", f"{model['name']} (weights {model['fingerprint']}, {model['dtype']}, {model['precision']})"],
+        *([name.replace("_", " "), repr(value)] for name, value in prompts.items()),
+        ["calibration", f"{calibration['method']}, {calibration['whose']}, {calibration['num_texts']} texts"],
+        ["alpha", f"{facts['alpha']:.3f} if a search names none"],
+        ["vectors", f"{vectors['hidden_dim']} + {vectors['routing_dim']} dimensions{reduced}, {vectors['stored_as']}"],
+        ["store", " ".join(str(value) for value in facts["store"].values() if value)],
+        ["size", human_bytes(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],
+        ["fields", fields],
+    ]
+    for source in facts["sources"]:
+        ids = "digests" if source["id_column"] is None else f"column {source['id_column']!r}"
+        state = "" if source["is_complete"] else ", unfinished"
+        shown = f"{source['path']}: {source['rows']} rows, text {source['text_column']!r}, ids {ids}{state}"
+        lines.append(["source", shown])
+    return lines

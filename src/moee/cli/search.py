@@ -1,0 +1,146 @@
+"""`moee search`: ask an index."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moee.cli import options
+from moee.cli.console import PLAIN_WIDTH, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from moee.index.base import Hit, Value
+    from moee.search.searcher import Searcher
+
+_FIELD_WIDTH = 24
+_LEAST_TEXT = 20
+_COLUMN_GAP = 3
+
+
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in quotes.")],
+    *,
+    k: Annotated[int, typer.Option("-k", help="How many texts.")] = 10,
+    fusion: Annotated[
+        str | None, typer.Option(metavar="hs|rw|sum", help="By hidden states, by routing weights, or by both.")
+    ] = None,
+    alpha: options.Alpha = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="EXPRESSION", help='Over the fields: year >= 2020 and lang in ("en", "de").'),
+    ] = None,
+    model: options.IndexModel = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
+    as_json: options.Json = False,
+) -> None:
+    """Find the texts of an index that are most like a query.
+
+    The model is the one that the index was built with. Alpha weighs the routing weights when you ask: nothing is
+    embedded again for another value. HS and RW are the cosines of the two views; the score is (HS + alpha RW) / (1 +
+    alpha).
+
+    \b
+    Examples:
+      moee search papers.index "how do cells divide"
+      moee search papers.index "how do cells divide" -k 3 --alpha 1 --filter "year >= 2020"
+      moee search papers.index "how do cells divide" --fusion rw --json
+    """
+    from moee.search.searcher import Searcher
+
+    weight = options.parse_alpha(alpha)
+    chosen = weight if isinstance(weight, float) else None
+    _check_question(folder, query, fusion=fusion, alpha=chosen, where=where)
+    loading = {"dtype": dtype, "device": device, "memory": memory, "precision": precision}
+    with Searcher.open(folder, model=model, **loading) as searcher:
+        hits = searcher.search(query, k, fusion=fusion, alpha=chosen, where=where)
+        document = {
+            "query": query,
+            "fusion": fusion or searcher.fusion,
+            "alpha": searcher.alpha if chosen is None else chosen,
+            "k": k,
+            "filter": where,
+            "num_texts": len(searcher),
+            "results": [_result(hit) for hit in hits],
+        }
+        if as_json:
+            print_json(document)
+        else:
+            _print_hits(hits, list(searcher.manifest.layout.fields))
+        _say_state(searcher, hits, filtered=where is not None)
+
+
+def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None) -> None:
+    """Report what is wrong before a model is loaded for it."""
+    from moee.corpus import check_text
+    from moee.fusion import check_alpha
+    from moee.index.filters import Filter
+    from moee.search.manifest import read_manifest
+    from moee.search.searcher import check_fusion
+
+    fields = read_manifest(folder).layout.fields
+    check_text(query, "the query")
+    if fusion is not None:
+        check_fusion(fusion)
+    if alpha is not None:
+        check_alpha(alpha)
+    if where is not None:
+        Filter.parse(where).check(fields)
+
+
+def _result(hit: Hit) -> dict[str, Any]:
+    return {
+        "id": hit.record.id,
+        "text": hit.record.text,
+        "fields": dict(hit.record.fields),
+        "score": hit.score,
+        "hidden": hit.hidden,
+        "routing": hit.routing,
+    }
+
+
+def _print_hits(hits: Sequence[Hit], fields: Sequence[str]) -> None:
+    """Print one line for each hit, the text cut to what room is left."""
+    heads = ["score", "HS", "RW", "id", *fields]
+    rows = [
+        [f"{hit.score:.3f}", f"{hit.hidden:.3f}", f"{hit.routing:.3f}", hit.record.id]
+        + [_cut(_shown(hit.record.fields.get(name)), _FIELD_WIDTH) for name in fields]
+        for hit in hits
+    ]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+    taken = sum(max(len(row[place]) for row in [heads, *rows]) + _COLUMN_GAP for place in range(len(heads)))
+    room = max(width - taken - _COLUMN_GAP, _LEAST_TEXT)
+    cells = [[*row, _cut(hit.record.text, room)] for row, hit in zip(rows, hits, strict=True)]
+    print_table([">score", ">HS", ">RW", "id", *fields, "text"], cells)
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cut(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _say_state(searcher: Searcher, hits: Sequence[Hit], *, filtered: bool) -> None:
+    """Say why there may be less than one would expect."""
+    for source in searcher.manifest.unfinished:
+        note(
+            f"The index is unfinished: {len(searcher)} texts so far, and not all {source.rows} of {source.path}. "
+            "The command that began it goes on with it."
+        )
+    if not len(searcher):
+        note("The index holds no texts.")
+    elif not hits and filtered:
+        note("No text passes the filter.")

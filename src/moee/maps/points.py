@@ -1,0 +1,102 @@
+"""What is mapped: the records of an index with their fused vectors, or a sample of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moee.errors import InputError, check_choice
+from moee.fusion import check_alpha, fuse
+from moee.index.base import Candidates, Record
+from moee.saved import read_embedder
+from moee.search.index_folder import EMBEDDER, IndexFolder
+from moee.types import Array, Fusion
+
+MIN_TEXTS = 5
+"""Different texts that a map needs: below that there are no neighbourhoods."""
+_FUSIONS: dict[str, Fusion] = {"hs": "hs", "rw": "rw", "sum": "sum"}
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Records and their vectors.
+
+    Attributes:
+        records: In the order of the store.
+        vectors: `(num_points, dim)` float32, of unit length.
+        num_records: In the index; more than there are points if these are a sample.
+        fusion: Of the vectors.
+        alpha: Weight of the routing weights; None unless the fusion is `"sum"`.
+    """
+
+    records: Sequence[Record]
+    vectors: Array
+    num_records: int
+    fusion: Fusion
+    alpha: float | None
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.records)
+
+
+def read_points(
+    index: IndexFolder, *, max_points: int, seed: int, fusion: str | None = None, alpha: float | None = None
+) -> Points:
+    """Read an index.
+
+    Args:
+        index: Open; its model is not needed.
+        max_points: Records beyond this number are left out by chance.
+        seed: Of the chance.
+        fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
+        alpha: Weight of the routing weights in `"sum"`; None is the index's.
+
+    Raises:
+        InputError: If fewer than `MIN_TEXTS` texts differ, or a value cannot be used.
+        UnknownNameError: If the fusion is unknown.
+    """
+    if max_points < MIN_TEXTS:
+        raise InputError(f"max_points is {max_points}; a map needs {MIN_TEXTS} points or more.")
+    chosen = _FUSIONS[_checked(fusion or read_embedder(index.folder / EMBEDDER).config.fusion)]
+    weight = index.manifest.alpha if alpha is None else check_alpha(alpha)
+    count = len(index.store)
+    kept = np.arange(count)
+    if count > max_points:
+        kept = np.sort(np.random.default_rng(seed).choice(count, max_points, replace=False))
+    records: list[Record] = []
+    vectors: list[Array] = []
+    start = 0
+    for batch in index.store.scan():
+        end = start + len(batch.records)
+        rows = kept[np.searchsorted(kept, start) : np.searchsorted(kept, end)] - start
+        records += [batch.records[row] for row in rows]
+        vectors.append(_fused(batch, rows, index.manifest.layout.hidden_dim, chosen, weight))
+        start = end
+    _check_enough(vectors, count)
+    return Points(records, np.concatenate(vectors), count, chosen, weight if chosen == "sum" else None)
+
+
+def _checked(fusion: str) -> str:
+    check_choice("fusion", fusion, _FUSIONS)
+    return fusion
+
+
+def _fused(batch: Candidates, rows: np.typing.NDArray[np.int64], split: int, fusion: Fusion, alpha: float) -> Array:
+    stored = batch.vectors[rows]
+    return fuse(stored[:, :split], stored[:, split:], fusion, alpha)
+
+
+def _check_enough(vectors: Sequence[Array], count: int) -> None:
+    different: set[bytes] = set()
+    for batch in vectors:
+        for row in batch:
+            different.add(row.tobytes())
+            if len(different) >= MIN_TEXTS:
+                return
+    raise InputError(
+        f"A map needs {MIN_TEXTS} texts that differ, and the index holds {count:,} texts of which {len(different)} "
+        "differ. Add texts with: moee index add"
+    )

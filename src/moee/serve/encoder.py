@@ -1,0 +1,229 @@
+"""Requests to vectors: the only place of the server that calls the embedder.
+
+Everything here runs on the thread that owns the model, `count_tokens` and `detokenize` on that of the tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moee.embedder import MoEE
+from moee.errors import InputError, UnknownNameError
+from moee.index.reduction import Reducer
+from moee.prompts import resolve_prompt
+from moee.serve.shortening import check_dimensions, shorten
+from moee.texts import token_sequences
+from moee.types import Array, Fusion, Views
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a request may choose about its vectors; None keeps what the server was started with.
+
+    Attributes:
+        prompt: Name of a prompt, or the template that the server was started with.
+        fusion: As `MoEE.encode` takes it.
+        alpha: As `MoEE.encode` takes it.
+        normalize: As `MoEE.encode` takes it.
+        dimensions: Shorten vectors to so many, by the reduction that was fitted with the index.
+        with_views: Whether the two calibrated views are wanted beside the vector, each as `fusion="hs"` and
+            `fusion="rw"` would give it.
+    """
+
+    prompt: str
+    fusion: Fusion | None = None
+    alpha: float | None = None
+    normalize: bool | None = None
+    dimensions: int | None = None
+    with_views: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A request's texts, or as many of them as fit into one turn of the model."""
+
+    texts: Sequence[str]
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The vectors of a part.
+
+    Attributes:
+        fused: `(num_texts, dim)` float32.
+        hidden: `(num_texts, hidden_size)` float32, if the views were asked for.
+        routing: `(num_texts, sum of num_experts)` float32, if the views were asked for.
+    """
+
+    fused: Array
+    hidden: Array | None = None
+    routing: Array | None = None
+
+    def take(self, rows: slice) -> Vectors:
+        """Return the vectors of some texts, copied, so that a small request does not hold a large batch in memory."""
+        hidden = None if self.hidden is None else self.hidden[rows].copy()
+        routing = None if self.routing is None else self.routing[rows].copy()
+        return Vectors(self.fused[rows].copy(), hidden, routing)
+
+    @staticmethod
+    def join(parts: Sequence[Vectors]) -> Vectors:
+        """Return the vectors of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        fused = np.concatenate([each.fused for each in parts])
+        hidden = [each.hidden for each in parts if each.hidden is not None]
+        routing = [each.routing for each in parts if each.routing is not None]
+        return Vectors(fused, np.concatenate(hidden) if hidden else None, np.concatenate(routing) if routing else None)
+
+
+class Encoder:
+    """An embedder as a server uses it: texts of several requests in one run of the model.
+
+    Args:
+        embedder: Turns texts into vectors.
+        prompts: Further prompts that requests may choose.
+        reducer: Shortens vectors; None if none was fitted.
+
+    Raises:
+        InputError: If the embedder's vectors depend on what shares their batch, or a prompt is unknown.
+    """
+
+    def __init__(self, embedder: MoEE, prompts: Iterable[str] = (), reducer: Reducer | None = None) -> None:
+        config = embedder.config
+        if config.calibration == "batch":
+            raise InputError(
+                "calibration='batch' makes a text's vector depend on the texts around it, and a server puts the texts "
+                "of different clients together. Serve with --calibration spectral, zscore or none; `moee embed` "
+                "keeps the original code's way."
+            )
+        self._embedder = embedder
+        self._reducer = reducer
+        own = (config.prompt, config.query_prompt, config.document_prompt)
+        names = dict.fromkeys([*(prompt for prompt in own if prompt is not None), *prompts])
+        # requests are cut, or refused, before they come here
+        self._by_prompt = {name: embedder.with_settings(prompt=name, truncate="end") for name in names}
+
+    @property
+    def embedder(self) -> MoEE:
+        """The embedder as it was given."""
+        return self._embedder
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Prompts that requests may choose, the configured one first."""
+        return tuple(self._by_prompt)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Longest text with its prompt, in tokens; None if there is no limit."""
+        limits = (self._embedder.config.max_length, self._embedder.info.max_tokens)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def check_prompt(self, name: str | None) -> str:
+        """Return the name of a prompt that is served; the configured one for None.
+
+        Raises:
+            InputError: If it is not served.
+        """
+        if name is None:
+            return self.prompts[0]
+        if name not in self._by_prompt:
+            raise UnknownNameError(
+                "prompt_name", name, self.prompts, hint="Start the server with --prompts to serve more."
+            )
+        return name
+
+    def check_dimensions(self, dimensions: int | None, fusion: Fusion | None) -> None:
+        """Refuse a length that vectors cannot be shortened to.
+
+        Raises:
+            InputError: If no reduction was fitted, or it does not give so many dimensions of this fusion.
+        """
+        if dimensions is None:
+            return
+        if self._reducer is None:
+            raise InputError(
+                f"dimensions is {dimensions}, and no reduction was fitted: cut short as they are, these vectors would "
+                "lose their meaning. Leave it out, or serve an index that was built with --dims."
+            )
+        check_dimensions(self._reducer, dimensions, fusion or self._embedder.config.fusion)
+
+    def prepare(self) -> int:
+        """Fit the statistics of every prompt that has none, and run the model once; return the vectors' length."""
+        widths = [len(each.encode("ready")) for each in self._by_prompt.values()]
+        return widths[0]
+
+    def count_tokens(self, texts: Sequence[str], prompt: str) -> list[int]:
+        """Return the tokens of every text with its prompt, before any cut."""
+        sequences = token_sequences(
+            texts,
+            resolve_prompt(prompt),
+            self._embedder.backend.tokenize,
+            cleaning=self._embedder.config.cleaning,
+            truncate="end",
+            max_tokens=None,
+        )
+        return [len(sequence) for sequence in sequences]
+
+    def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Return the texts of token ids of the model's own tokenizer."""
+        return self._embedder.backend.detokenize(sequences)
+
+    def encode(self, parts: Sequence[Part]) -> list[Vectors | Exception]:
+        """Turn parts of one prompt into vectors, in one run of the model.
+
+        A part that fails takes no other with it: after an error each runs alone.
+
+        Returns:
+            For each part its vectors, or the error that it alone raises.
+        """
+        try:
+            return list(self._together(parts))
+        except Exception as error:
+            if len(parts) == 1:
+                return [error]
+        return [self.encode([part])[0] for part in parts]
+
+    def _together(self, parts: Sequence[Part]) -> list[Vectors]:
+        embedder = self._by_prompt[parts[0].options.prompt]
+        views = embedder.encode_views([text for part in parts for text in part.texts])
+        ends = np.cumsum([len(part.texts) for part in parts])
+        places = [slice(end - len(part.texts), end) for part, end in zip(parts, ends, strict=True)]
+        alike: dict[Options, list[int]] = {}
+        for number, part in enumerate(parts):
+            alike.setdefault(part.options, []).append(number)
+        found: dict[int, Vectors] = {}
+        for options, numbers in alike.items():
+            # those who ask for the same are fused at once: it costs as much for one text as for many
+            rows = np.concatenate([np.arange(places[number].start, places[number].stop) for number in numbers])
+            vectors = self._fused(embedder, views if len(alike) == 1 else views.take(rows), options)
+            start = 0
+            for number in numbers:
+                stop = start + len(parts[number].texts)
+                found[number] = vectors.take(slice(start, stop))
+                start = stop
+        return [found[number] for number in range(len(parts))]
+
+    def _fused(self, embedder: MoEE, views: Views, options: Options) -> Vectors:
+        if options.dimensions is not None:
+            fused = self._shortened(embedder, views, options)
+        else:
+            fused = embedder.fuse(views, fusion=options.fusion, alpha=options.alpha, normalize=options.normalize)
+        if not options.with_views:
+            return Vectors(fused)
+        hidden = embedder.fuse(views, fusion="hs", normalize=options.normalize)
+        routing = embedder.fuse(views, fusion="rw", normalize=options.normalize)
+        return Vectors(fused, hidden, routing)
+
+    def _shortened(self, embedder: MoEE, views: Views, options: Options) -> Array:
+        assert self._reducer is not None, "checked by check_dimensions"
+        assert options.dimensions is not None, "the caller asks for fewer"
+        fusion = options.fusion or embedder.config.fusion
+        hidden = embedder.fuse(views, fusion="hs", normalize=True)
+        routing = embedder.fuse(views, fusion="rw", normalize=True)
+        alpha = embedder.alpha if options.alpha is None else options.alpha
+        return shorten(self._reducer, (hidden, routing), options.dimensions, fusion, alpha)

@@ -1,0 +1,175 @@
+// The view that takes the similarity of two texts apart.
+
+import { Latest, request } from "./api.js";
+import { barWidth, byId, element, percent, signed, weight } from "./dom.js";
+import { withAlpha } from "./explanation.js";
+import { createHeat } from "./heat.js";
+import { shareOf } from "./ranking.js";
+import { waitCard } from "./states.js";
+
+function partRow(tone, name, cosine, share, part, widest) {
+  const bar = element("span", { class: `bar-fill tone-${tone}${part < 0 ? " minus" : ""}` });
+  bar.style.width = barWidth(Math.abs(part) / widest);
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row", class: `tone-${tone}` }, name),
+    element("td", {}, signed(cosine)),
+    element("td", {}, `\u00d7 ${percent(share)}`),
+    element("td", { class: "strong" }, signed(part)),
+    element("td", { class: "bar-cell", "aria-hidden": "true" }, bar),
+  );
+}
+
+function sentence({ similarity, hidden, routing }) {
+  const total = Math.abs(hidden) + Math.abs(routing);
+  if (total < 5e-4) return "Under this alpha the two texts have nothing in common.";
+  if (hidden > 0 && routing > 0) {
+    return `Of ${signed(similarity)}, ${percent(hidden / similarity)} comes from what the model concluded and ${percent(routing / similarity)} from how it got there.`;
+  }
+  const verb = (part) => (part < 0 ? "speaks against" : "speaks for");
+  return `What the model concluded ${verb(hidden)} their being alike (${signed(hidden)}); how it got there ${verb(routing)} it (${signed(routing)}).`;
+}
+
+/**
+ * The view.
+ * @param {{alpha: () => number, edited: (pair: string[]) => void, guard: Function, announce: (text: string) => void}} page
+ */
+export function createCompare(page) {
+  const inputs = [byId("text-a"), byId("text-b")];
+  const form = byId("pair");
+  const error = byId("pair-error");
+  const place = byId("pair-state");
+  const body = byId("explanation");
+  const heat = createHeat();
+  const latest = new Latest();
+  let explanation = null; // as the server gave it
+  let answered = ""; // the texts and alpha that it belongs to
+
+  const texts = () => inputs.map((input) => input.value.trim());
+  const key = (pair, alpha) => JSON.stringify([pair, alpha]);
+
+  function fail(message, input) {
+    error.textContent = message;
+    error.hidden = false;
+    inputs[input]?.focus();
+  }
+
+  function draw(shown) {
+    const { hidden, routing, similarity, alpha } = shown;
+    const share = shareOf(alpha);
+    const widest = Math.max(Math.abs(hidden) + Math.abs(routing), 1e-9);
+    byId("similarity").textContent = signed(similarity);
+    byId("parts-sentence").textContent = sentence(shown);
+    byId("parts-table").replaceChildren(
+      partRow("hs", "What it concluded (HS)", shown.hidden_cosine, 1 - share, hidden, widest),
+      partRow("rw", "How it got there (RW)", shown.routing_cosine, share, routing, widest),
+    );
+    const widestPart = Math.max(...shown.top_experts.map((expert) => Math.abs(expert.part)), 1e-12);
+    const rows = shown.top_experts.map((expert) => topRow(expert, widestPart));
+    const had = [...byId("top-table").children].findIndex((row) => row === document.activeElement);
+    byId("top-table").replaceChildren(...rows);
+    for (const [index, row] of rows.entries()) row.tabIndex = index === Math.max(had, 0) ? 0 : -1;
+    if (had >= 0) rows[had]?.focus({ preventScroll: true });
+    place.replaceChildren();
+    body.hidden = false;
+    return heat.show(shown);
+  }
+
+  function topRow(expert, widest) {
+    const bar = element("span", { class: `bar-fill tone-rw${expert.part < 0 ? " minus" : ""}` });
+    bar.style.width = barWidth(Math.abs(expert.part) / widest);
+    const point = () => void heat.point(expert.layer, expert.expert);
+    const leave = () => void heat.point(null);
+    return element(
+      "tr",
+      { on: { mouseenter: point, mouseleave: leave, focus: point, blur: leave } },
+      element("th", { scope: "row" }, String(expert.layer)),
+      element("td", {}, String(expert.expert)),
+      element("td", { class: "with-bar" }, element("span", {}, signed(expert.part, 4)), bar),
+      element("td", {}, weight(expert.weights[0])),
+      element("td", {}, weight(expert.weights[1])),
+    );
+  }
+
+  byId("top-table").addEventListener("keydown", (event) => {
+    const rows = [...byId("top-table").children];
+    const at = rows.indexOf(document.activeElement);
+    const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (at < 0 || next === undefined) return;
+    event.preventDefault();
+    const row = rows[Math.max(0, Math.min(next, rows.length - 1))];
+    for (const other of rows) other.tabIndex = other === row ? 0 : -1;
+    row.focus();
+  });
+
+  /** Ask for the exact explanation, unless it is at hand. */
+  async function ask(alpha) {
+    const pair = texts();
+    if (!pair[0] || !pair[1] || answered === key(pair, alpha)) return;
+    if (body.hidden) place.replaceChildren(waitCard("Reading both texts \u2026", "The model reads each text once."));
+    const answer = await latest.run((signal) =>
+      page.guard(() => request("explain", { texts: pair, fusion: "sum", alpha }, signal), (problem) => {
+        place.replaceChildren();
+        fail(problem.message, null);
+      }),
+    );
+    if (!answer) return;
+    error.hidden = true;
+    explanation = answer;
+    answered = key(pair, alpha);
+    await draw(answer);
+    page.announce(`Similarity ${signed(answer.similarity)}. ${sentence(answer)}`);
+  }
+
+  function submit() {
+    const pair = texts();
+    error.hidden = true;
+    const missing = pair.findIndex((text) => !text);
+    if (missing >= 0) return fail(`Text ${"AB"[missing]} is empty. Type one, or choose it from the results.`, missing);
+    page.edited(pair);
+    return ask(page.alpha());
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void submit();
+  });
+  for (const input of inputs) {
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey) {
+        event.preventDefault();
+        void submit();
+      }
+    });
+  }
+  byId("swap").addEventListener("click", () => {
+    [inputs[0].value, inputs[1].value] = [inputs[1].value, inputs[0].value];
+    page.edited(texts());
+    if (texts().every(Boolean)) void submit();
+  });
+
+  return {
+    /** Put two texts into the fields, and explain them if there are two. */
+    open(pair, note) {
+      const same = pair.every((text, at) => text === texts()[at]);
+      if (!same) {
+        latest.cancel();
+        for (const [at, input] of inputs.entries()) input.value = pair[at];
+        body.hidden = true;
+        error.hidden = true;
+        place.replaceChildren();
+      }
+      byId("pair-cut").hidden = !note;
+      byId("pair-cut").textContent = note;
+      return ask(page.alpha());
+    },
+    /** Follow the slider: scale what is at hand, and ask when it rests. */
+    follow(alpha, isResting) {
+      if (!explanation || body.hidden) return;
+      const shown = withAlpha(explanation, alpha);
+      if (shown) void draw(shown);
+      if (isResting) void ask(alpha);
+    },
+  };
+}

@@ -1,0 +1,1 @@
+"""Routes, a module for each API. They check, call the service and write the answer; nothing else."""

@@ -1,0 +1,448 @@
+"""The shapes of requests and answers, as `/openapi.json` shows them.
+
+OpenAI refuses fields that it does not know, and so do its routes here and ours: a misspelt option is an error. TEI
+ignores them, and so do its routes. Values are strict: the string "5" is no number.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from moee.fusion import LARGEST_ALPHA
+from moee.types import Fusion
+
+_VISIBLE = r"\S"
+_TEXT_SCHEMA = {"type": "string", "pattern": _VISIBLE, "description": "A text with at least one visible character."}
+_TEXTS_SCHEMA = {"type": "array", "minItems": 1, "items": _TEXT_SCHEMA}
+_IDS_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0},
+    "description": "Token ids of the model's own tokenizer.",
+}
+_INPUTS_SCHEMA = {
+    "anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA, _IDS_SCHEMA, {"type": "array", "minItems": 1, "items": _IDS_SCHEMA}],
+}
+_MAX_K = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a request wants embedded: texts, or token ids.
+
+    Attributes:
+        texts: One or more; empty if token ids were sent.
+        tokens: One or more; empty if texts were sent.
+    """
+
+    texts: list[str]
+    tokens: list[list[int]]
+
+    def __len__(self) -> int:
+        """Return the number of vectors that are wanted."""
+        return len(self.texts) or len(self.tokens)
+
+
+def _check_text(value: object, name: str = "The text") -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("text", "{says}", {"says": f"{name} is no string but {_kind(value)}."})
+    if not value.strip():
+        raise PydanticCustomError(
+            "empty", "{says}", {"says": f"{name} is empty or only whitespace. Leave it out; it has no meaning."}
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        says = f"{name} holds half of a surrogate pair (character {error.start}), which is no text. Send valid Unicode."
+        raise PydanticCustomError("text", "{says}", {"says": says}) from error
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """Return a number without a fraction as an integer: to JSON, 5.0 is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _check_ids(value: object, name: str) -> list[int]:
+    ids = [_whole(each) for each in value] if isinstance(value, list) else []
+    if not isinstance(value, list) or not all(type(each) is int for each in ids):
+        raise PydanticCustomError("tokens", "{says}", {"says": f"{name} is no list of token ids, which are integers."})
+    if not value:
+        raise PydanticCustomError("empty", "{says}", {"says": f"{name} holds no token ids. Leave it out."})
+    return ids
+
+
+def _check_inputs(value: object) -> Inputs:
+    if isinstance(value, str):
+        return Inputs([_check_text(value, "The input")], [])
+    if not isinstance(value, list):
+        says = f"The input is {_kind(value)}; send a string, a list of strings, or token ids of the model's tokenizer."
+        raise PydanticCustomError("text", "{says}", {"says": says})
+    if not value:
+        raise PydanticCustomError("empty", "{says}", {"says": "The input is an empty list. Send at least one text."})
+    if type(_whole(value[0])) is int:
+        return Inputs([], [_check_ids(value, "The input")])
+    if isinstance(value[0], list):
+        return Inputs([], [_check_ids(each, f"Input {place}") for place, each in enumerate(value)])
+    return Inputs([_check_text(each, f"Input {place}") for place, each in enumerate(value)], [])
+
+
+def _check_texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise PydanticCustomError("text", "{says}", {"says": f"A list of texts is {_kind(value)}; send a list."})
+    if not value:
+        raise PydanticCustomError("empty", "{says}", {"says": "A list of texts is empty. Send at least one text."})
+    return [_check_text(each, f"Text {place}") for place, each in enumerate(value)]
+
+
+def _kind(value: object) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", dict: "an object", list: "a list"}
+    return "null" if value is None else names.get(type(value), "something else")
+
+
+Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema(_TEXT_SCHEMA)]
+TextList = Annotated[list[str], PlainValidator(_check_texts), WithJsonSchema(_TEXTS_SCHEMA)]
+InputList = Annotated[Inputs, PlainValidator(_check_inputs), WithJsonSchema(_INPUTS_SCHEMA)]
+Alpha = Annotated[
+    float | None,
+    Field(ge=0, le=LARGEST_ALPHA, description="Weight of the routing weights in `sum`; null as configured."),
+]
+Fused = Annotated[Fusion | None, Field(description="Which view, or how the two are combined; null as configured.")]
+Named = Annotated[str | None, Field(description="One of the prompts that the server serves; null as configured.")]
+Cut = Annotated[
+    bool | None,
+    Field(description="Cut texts over the model's limit; else they are refused. Null as the server was started."),
+]
+Shortened = Annotated[
+    Annotated[int, Field(ge=1), BeforeValidator(_whole)] | None,
+    Field(
+        description="Shorten vectors to so many dimensions. Only with an index that was built with `--dims`, by its "
+        "reduction; refused otherwise.",
+    ),
+]
+Vector = Annotated[
+    list[float] | str, Field(description="Numbers, or the base64 of little-endian float32, as was asked for.")
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True, populate_by_name=False)
+
+
+class _Strict(_Model):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, values: Any) -> Any:  # whatever was sent
+        if isinstance(values, dict):
+            names = [each.alias or name for name, each in cls.model_fields.items()]
+            for name in values:
+                if name not in names:
+                    close = difflib.get_close_matches(name, names, n=1)
+                    says = f"Unknown field {name[:60]!r}. There are: {', '.join(names)}."
+                    says += f" Did you mean {close[0]!r}?" if close else ""
+                    raise PydanticCustomError("unknown_field", "{says}", {"says": says})
+        return values
+
+
+class EmbeddingsRequest(_Strict):
+    """OpenAI's request, with extension fields: `fusion`, `alpha`, `prompt_name`, `return` and `truncate`."""
+
+    input: InputList
+    model: str = Field(description="Name of the served model; `/v1/models` tells it.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Shortened = None
+    user: str | None = Field(None, description="Accepted, and not used.")
+    fusion: Fused = None
+    alpha: Alpha = None
+    prompt_name: Named = None
+    truncate: Cut = None
+    views: list[Literal["hs", "rw"]] = Field(
+        default_factory=list,
+        alias="return",
+        description="Views that each item holds beside its vector: hidden states and routing weights, calibrated.",
+    )
+
+
+class EmbeddingItem(BaseModel):
+    """One vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: Vector
+    hs: Vector | None = Field(None, description="Hidden states, if `return` names them.")
+    rw: Vector | None = Field(None, description="Routing weights, if `return` names them.")
+
+
+class Usage(BaseModel):
+    """Tokens that the model read, prompts counted; a text that was cut counts as the limit."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(BaseModel):
+    """OpenAI's answer."""
+
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    usage: Usage
+
+
+class ModelCard(BaseModel):
+    """A model, as OpenAI describes one."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The served model."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class OpenAIErrorBody(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """OpenAI's error."""
+
+    error: OpenAIErrorBody
+
+
+class TEIError(BaseModel):
+    """TEI's error."""
+
+    error: str
+    error_type: str
+
+
+class _TEIRequest(_Model):
+    model_config = ConfigDict(extra="ignore")
+
+    truncate: Cut = None
+    truncation_direction: Literal["right", "Right"] = Field(
+        "right", description="Texts lose their end; the prompt's own end is always kept. The other side is not served."
+    )
+    fusion: Fused = None
+    alpha: Alpha = None
+
+
+class EmbedRequest(_TEIRequest):
+    """TEI's request, with extension fields: `fusion` and `alpha`."""
+
+    inputs: InputList
+    normalize: bool = True
+    prompt_name: Named = None
+    dimensions: Shortened = None
+
+
+class SimilarityInputs(_Model):
+    """A text and those it is compared with."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    source_sentence: Text
+    sentences: TextList
+
+
+class SimilarityParameters(_TEIRequest):
+    """How texts are compared."""
+
+    prompt_name: Named = None
+
+
+class SimilarityRequest(_Model):
+    """TEI's request; extension fields lie in `parameters`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: SimilarityInputs
+    parameters: SimilarityParameters | None = None
+
+
+class RerankRequest(_TEIRequest):
+    """TEI's request, with extension fields: `fusion` and `alpha`."""
+
+    query: Text
+    texts: TextList
+    raw_scores: bool = Field(False, description="Scores are cosines, -1 to 1; else they are scaled to 0 to 1.")
+    return_text: bool = False
+
+
+class Rank(BaseModel):
+    """A text's place and score."""
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+class SearchRequest(_Strict):
+    """What is looked for in the index."""
+
+    query: Text
+    k: Annotated[int, Field(ge=1, le=_MAX_K), BeforeValidator(_whole)] = 10
+    fusion: Literal["hs", "rw", "sum"] | None = Field(None, description="Null as the index is configured.")
+    alpha: Alpha = None
+    filter: str | None = Field(None, description="A condition on the fields, for example `year >= 2020`.")
+
+
+class Found(BaseModel):
+    """A text of the index; `hidden` and `routing` are the cosines of the two views."""
+
+    id: str
+    text: str
+    fields: dict[str, str | int | float | bool | None]
+    score: float
+    hidden: float
+    routing: float
+
+
+class SearchAnswer(BaseModel):
+    """The best texts of the index, best first."""
+
+    query: str
+    fusion: str
+    alpha: float
+    k: int
+    results: list[Found]
+    took_ms: float
+
+
+class ExplainRequest(_Strict):
+    """Two texts whose similarity is to be explained."""
+
+    texts: Annotated[
+        list[str], PlainValidator(_check_texts), WithJsonSchema({**_TEXTS_SCHEMA, "minItems": 2, "maxItems": 2})
+    ]
+    fusion: Fused = None
+    alpha: Alpha = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> ExplainRequest:
+        if len(self.texts) != 2:
+            says = f"texts has {len(self.texts)} texts; a similarity has two."
+            raise PydanticCustomError("text", "{says}", {"says": says})
+        return self
+
+
+class LayerParts(BaseModel):
+    """What one layer's experts add to a similarity."""
+
+    layer: int
+    part: float
+    parts: list[float]
+    weights: list[list[float]]
+
+
+class ExpertPart(BaseModel):
+    """What one expert adds to a similarity."""
+
+    layer: int
+    expert: int
+    part: float
+    weights: list[float]
+
+
+class TextExpert(BaseModel):
+    """An expert that marks one text; `mean` is its weight over the calibration texts."""
+
+    layer: int
+    expert: int
+    weight: float
+    mean: float | None
+
+
+class ExplanationAnswer(BaseModel):
+    """The similarity of two texts, and the parts that add up to it: `similarity` is `hidden` plus `routing`."""
+
+    texts: list[str]
+    model: str
+    fusion: str
+    alpha: float | None
+    similarity: float
+    hidden: float
+    routing: float
+    hidden_cosine: float | None
+    routing_cosine: float | None
+    layers: list[LayerParts]
+    top_experts: list[ExpertPart]
+    top_experts_of: list[list[TextExpert]]
+
+
+class MapTopic(BaseModel):
+    """A topic of the map: where its label stands, and how many texts it has."""
+
+    topic: int
+    label: str
+    x: float
+    y: float
+    count: int
+
+
+class MapAnswer(BaseModel):
+    """The texts of the index as points."""
+
+    ids: list[str]
+    x: list[float]
+    y: list[float]
+    topic: list[int]
+    texts: list[str]
+    topics: list[MapTopic]
+    stale: str | None = Field(description="How the index has changed since the map was made; null if it has not.")
+
+
+class IndexInfo(BaseModel):
+    """The index that is searched."""
+
+    name: str
+    count: int
+    fields: dict[str, str]
+    alpha: float
+    has_map: bool
+    store: str
+
+
+class InfoAnswer(BaseModel):
+    """The model, the vectors and the limits of this server."""
+
+    model_id: str
+    served_model_name: str
+    model_type: str
+    device: str
+    dtype: str
+    dim: int
+    hidden_size: int
+    num_moe_layers: int
+    num_experts: list[int]
+    max_input_tokens: int | None
+    prompt: str
+    prompts: list[str]
+    fusion: str
+    alpha: float
+    calibration: str
+    max_concurrent_requests: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    auto_truncate: bool
+    payload_limit: int
+    version: str
+    index: IndexInfo | None

@@ -1,0 +1,281 @@
+"""What the routes share: the model behind its queue, the index, and the checks that every request passes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moee.embedder import MoEE
+from moee.errors import InputError
+from moee.explanation import Explanation
+from moee.search.searcher import Searcher
+from moee.serve.batcher import Batcher, Encoded
+from moee.serve.encoder import Encoder, Options
+from moee.serve.errors import Refusal
+from moee.serve.finder import Blocks, Finder
+from moee.serve.limits import Door
+from moee.serve.logs import note
+from moee.serve.metrics import Metrics
+from moee.serve.schemas import Inputs, SearchRequest
+from moee.serve.settings import Settings
+from moee.types import Fusion
+
+T = TypeVar("T")
+
+
+class Service:
+    """An embedder, and an index if there is one, ready to be asked by many at once.
+
+    Args:
+        embedder: Turns texts into vectors; its statistics are fitted here if they are not yet.
+        settings: Of the server.
+        searcher: Over an index of the same model.
+
+    Raises:
+        InputError: If the embedder's vectors depend on what shares their batch, or a prompt is unknown.
+    """
+
+    def __init__(self, embedder: MoEE, settings: Settings, searcher: Searcher | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.encoder = Encoder(embedder, settings.prompts, None if searcher is None else searcher.reducer)
+        self.dim = self.encoder.prepare()
+        self.batcher = Batcher(self.encoder, settings, self.metrics)
+        self.door = Door(settings, lambda: self.batcher.waiting_s)
+        self.started_at = int(time.time())
+        self._tokenizer = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._finder = None if searcher is None else Finder(searcher)
+        # what is explained are texts of the index, if there is one
+        self._explainer = embedder if searcher is None else searcher.documents
+
+    @property
+    def model_id(self) -> str:
+        """The model, without the folders above it: where it lies is nobody's business."""
+        name = self.encoder.embedder.info.name
+        return Path(name).resolve().name if Path(name).is_dir() else name
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for clients."""
+        return self.settings.served_model_name or self.model_id
+
+    @property
+    def finder(self) -> Finder:
+        """The index.
+
+        Raises:
+            Refusal: If there is none.
+        """
+        if self._finder is None:
+            raise Refusal("no_index", "This server has no index. Start it with one: moee serve --index DIR")
+        return self._finder
+
+    def start(self) -> None:
+        """Begin to take turns; called inside the event loop."""
+        self.batcher.start()
+
+    async def stop(self) -> None:
+        """End the threads, once nothing is inside any more."""
+        await self.batcher.stop()
+        await asyncio.to_thread(self._tokenizer.shutdown)
+        if self._finder is not None:
+            await self._finder.stop()
+
+    async def embed(
+        self, texts: Sequence[str], options: Options, *, truncate: bool | None, param: str
+    ) -> tuple[Encoded, int]:
+        """Turn a request's texts into vectors.
+
+        Args:
+            texts: Each with a visible character.
+            options: Of the request.
+            truncate: Cut what is over the model's limit; None as the server was started.
+            param: The field that holds the texts, for messages.
+
+        Returns:
+            The vectors, and the tokens that the model read.
+
+        Raises:
+            Refusal: As `count_tokens`, or if too much waits already.
+            MoEEError: If the texts cannot be embedded.
+        """
+        tokens = await self.count_tokens(texts, options.prompt, truncate=truncate, param=param)
+        encoded = await self.batcher.encode(texts, tokens, options)
+        note(queue_ms=encoded.queue_s * 1e3, inference_ms=encoded.inference_s * 1e3)
+        return encoded, sum(tokens)
+
+    async def count_tokens(self, texts: Sequence[str], prompt: str, *, truncate: bool | None, param: str) -> list[int]:
+        """Return the tokens that the model will read of every text.
+
+        Args:
+            texts: Each with a visible character.
+            prompt: Name of a served prompt.
+            truncate: Cut what is over the model's limit; None as the server was started.
+            param: The field that holds the texts, for messages.
+
+        Raises:
+            Refusal: If there are too many texts, or one is too long, or all together are.
+        """
+        self.check_number(len(texts), param)
+        started = time.perf_counter()
+        counts = await self._tokenizing(lambda: self.encoder.count_tokens(texts, prompt))
+        tokenization_s = time.perf_counter() - started
+        tokens = self._cut(counts, truncate=truncate, param=param)
+        self.metrics.tokenization.observe(tokenization_s)
+        self.metrics.input_tokens.observe(sum(tokens))
+        note(inputs=len(texts), tokens=sum(tokens), tokenization_ms=tokenization_s * 1e3)
+        return tokens
+
+    async def search(self, request: SearchRequest) -> dict[str, Any]:
+        """Return the texts of the index that are most like a query; see `Finder.find`.
+
+        Raises:
+            Refusal: If there is no index; as `embed` for the rest.
+            MoEEError: If the filter is wrong, or the store fails.
+        """
+        finder = self.finder
+        options = Options(finder.prompt, fusion="hs", normalize=True, with_views=True)
+
+        async def embed(query: str) -> Blocks:
+            encoded, _ = await self.embed([query], options, truncate=None, param="query")
+            hidden, routing = encoded.vectors.hidden, encoded.vectors.routing
+            assert hidden is not None, "the views were asked for"
+            assert routing is not None, "the views were asked for"
+            return hidden[0], routing[0]
+
+        return await finder.find(request, embed)
+
+    async def explain(self, texts: Sequence[str], *, fusion: Fusion | None, alpha: float | None) -> Explanation:
+        """Split the similarity of two texts into its parts.
+
+        Raises:
+            Refusal: As `count_tokens`.
+            MoEEError: If the texts cannot be embedded.
+        """
+        embedder = self._explainer
+        await self.count_tokens(texts, embedder.config.prompt, truncate=None, param="texts")
+        one, other = texts
+        return await self.batcher.call(lambda: embedder.explain(one, other, fusion=fusion, alpha=alpha))
+
+    async def texts_of(self, inputs: Inputs, *, param: str) -> list[str]:
+        """Return the texts of a request; token ids are turned back into text.
+
+        Raises:
+            Refusal: If there are too many, an id is unknown, or ids mean nothing that can be seen.
+        """
+        self.check_number(len(inputs), param)
+        if inputs.texts:
+            return inputs.texts
+        try:
+            texts = await self._tokenizing(lambda: self.encoder.detokenize(inputs.tokens))
+        except InputError as error:
+            raise Refusal("tokenizer", str(error), param=param) from error
+        for place, text in enumerate(texts):
+            if not text.strip():
+                raise Refusal(
+                    "empty",
+                    f"The token ids of input {place} stand for nothing but whitespace. Leave it out.",
+                    param=param,
+                )
+        return texts
+
+    def options(
+        self,
+        *,
+        prompt_name: str | None,
+        fusion: Fusion | None,
+        alpha: float | None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        with_views: bool = False,
+    ) -> Options:
+        """Return what a request chose.
+
+        Raises:
+            Refusal: If the prompt is not served, or vectors cannot be shortened so.
+        """
+        try:
+            prompt = self.encoder.check_prompt(prompt_name)
+        except InputError as error:
+            raise Refusal("validation", str(error), param="prompt_name") from error
+        try:
+            self.encoder.check_dimensions(dimensions, fusion)
+        except InputError as error:
+            raise Refusal("dimensions", str(error), param="dimensions") from error
+        return Options(prompt, fusion, alpha, normalize, dimensions, with_views)
+
+    def check_number(self, count: int, param: str) -> None:
+        """Refuse a request of too many texts."""
+        limit = self.settings.max_client_batch_size
+        if count > limit:
+            raise Refusal(
+                "too_large",
+                f"{param} has {count} texts; the limit of this server is {limit} in one request. Send them in several, "
+                "or start the server with a larger --max-client-batch-size.",
+                param=param,
+            )
+
+    def _cut(self, counts: Sequence[int], *, truncate: bool | None, param: str) -> list[int]:
+        """Return the tokens of every text after the cut, or refuse those that are too long."""
+        limit = self.encoder.max_tokens
+        long = [] if limit is None else [place for place, count in enumerate(counts) if count > limit]
+        if not long or limit is None:
+            return self._fitting(list(counts), param)
+        if not (self.settings.auto_truncate if truncate is None else truncate):
+            raise Refusal(
+                "too_long",
+                f"Text {long[0]} of {param} is {counts[long[0]]} tokens with its prompt, over the limit of {limit} "
+                f"({len(long)} such texts). Shorten it, or allow a cut with `truncate: true`.",
+                param=param,
+            )
+        self.metrics.truncated.inc(len(long))
+        note(truncated=len(long))
+        return self._fitting([min(count, limit) for count in counts], param)
+
+    def _fitting(self, tokens: list[int], param: str) -> list[int]:
+        total, limit = sum(tokens), self.settings.max_queue_tokens
+        if total > limit:
+            raise Refusal(
+                "too_large",
+                f"{param} has {total} tokens with prompts; the limit of this server is {limit} in one request. Send "
+                "them in several, or start the server with a larger --max-queue-tokens.",
+                param=param,
+            )
+        return tokens
+
+    async def _tokenizing(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizer, function)
+
+    async def info(self) -> dict[str, Any]:
+        """Return what `/info` shows."""
+        embedder, settings = self.encoder.embedder, self.settings
+        info, config = embedder.info, embedder.config
+        return {
+            "model_id": self.model_id,
+            "served_model_name": self.model_name,
+            "model_type": info.model_type,
+            "device": info.device,
+            "dtype": info.dtype,
+            "dim": self.dim,
+            "hidden_size": info.hidden_size,
+            "num_moe_layers": len(info.layer_ids),
+            "num_experts": list(info.num_experts),
+            "max_input_tokens": self.encoder.max_tokens,
+            "prompt": config.prompt,
+            "prompts": list(self.encoder.prompts),
+            "fusion": config.fusion,
+            "alpha": embedder.alpha,
+            "calibration": config.calibration,
+            "max_concurrent_requests": settings.max_concurrent_requests,
+            "max_batch_tokens": settings.max_batch_tokens,
+            "max_client_batch_size": settings.max_client_batch_size,
+            "auto_truncate": settings.auto_truncate,
+            "payload_limit": settings.payload_limit,
+            "version": version("moee"),
+            "index": None if self._finder is None else await self._finder.describe(),
+        }

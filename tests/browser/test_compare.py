@@ -1,0 +1,152 @@
+"""Two texts: what makes them alike, by view, layer and expert."""
+
+from __future__ import annotations
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.page import Page, number
+from tests.browser.server import Server
+
+pytestmark = pytest.mark.slow
+
+QUERY = "How do I bake bread at home?"
+
+
+def shown(page: Page) -> tuple[float, float, float]:
+    """Similarity, the part of hidden states, the part of routing."""
+    page.wait(lambda: page.shows("#explanation"), "the explanation")
+    parts = [number(cell.text) for cell in page.all("#parts-table .strong")]
+    return number(page.text("#similarity")), parts[0], parts[1]
+
+
+def texts(page: Page) -> list[str]:
+    return [page.js(f"return document.querySelector('#text-{letter}').value") for letter in "ab"]
+
+
+def test_choosing_two_results_opens_what_they_share(page: Page, server: Server) -> None:
+    page.open()
+    page.search(QUERY)
+    first = page.hits("hs")[0]
+    place, second = next((place, text) for place, text in enumerate(page.hits("rw")) if text != first)
+    page.click("[data-fusion=hs] .hit-main", 0)
+    assert page.text("#tray-list .tray-text") == first
+    assert page.attribute("[data-fusion=hs] .hit-main", "aria-pressed") == "true"
+    page.click("[data-fusion=rw] .hit-main", place)
+    similarity, hidden, routing = shown(page)
+    assert texts(page) == [first, second]
+    assert page.focused() == page.one("#compare-title")
+    alpha = server.get("/info")["index"]["alpha"]
+    exact = server.post("/explain", texts=[first, second], fusion="sum", alpha=alpha)
+    assert (similarity, hidden, routing) == pytest.approx(
+        (exact["similarity"], exact["hidden"], exact["routing"]), abs=6e-4
+    )
+    assert hidden + routing == pytest.approx(similarity, abs=1.1e-3)
+    page.wait(lambda: page.painted("#heat") > 20, "the heat map")
+
+
+def test_bars_compare_the_two_views(page: Page) -> None:
+    page.open()
+    page.search(QUERY)
+    page.fill("#alpha-number", "1")
+    page.wait_exact()
+    page.click("[data-fusion=sum] .why")
+    _, hidden, routing = shown(page)
+    widths = [bar.rect["width"] for bar in page.all("#parts-table .bar-fill")]
+    assert widths[0] / widths[1] == pytest.approx(abs(hidden) / abs(routing), rel=0.05)
+
+
+def test_why_compares_a_result_with_the_query(page: Page) -> None:
+    page.open()
+    page.search(QUERY)
+    result = page.hits("sum")[2]
+    page.click("[data-fusion=sum] .why", 2)
+    shown(page)
+    assert texts(page) == [QUERY, result]
+
+
+def test_experts_are_listed_as_the_server_ranks_them(page: Page, server: Server) -> None:
+    page.open("?a=one+cat&b=two+cats#compare")
+    shown(page)
+    alpha = server.get("/info")["index"]["alpha"]
+    exact = server.post("/explain", texts=["one cat", "two cats"], fusion="sum", alpha=alpha)["top_experts"]
+    rows = [row.text.split() for row in page.all("#top-table tr")]
+    assert [(int(row[0]), int(row[1])) for row in rows] == [(each["layer"], each["expert"]) for each in exact]
+    assert [number(row[2]) for row in rows] == pytest.approx([each["part"] for each in exact], abs=6e-5)
+
+
+def test_a_row_of_the_list_finds_its_square_and_arrows_go_through_the_rows(page: Page) -> None:
+    page.open("?a=one+cat&b=two+cats#compare")
+    shown(page)
+    page.wait(lambda: page.painted("#heat") > 5, "the heat map")
+    page.js("document.querySelector('#top-table tr').focus()")
+    page.press(Keys.ARROW_DOWN)
+    layer, expert = page.focused().text.split()[:2]
+    page.wait(lambda: page.shows(".chart-tip"), "the square's description")
+    assert page.text(".chart-tip strong") == f"Layer {layer}, expert {expert}"
+
+
+def test_typed_texts_are_compared(page: Page) -> None:
+    page.open("#compare")
+    page.fill("#text-a", "A cat sat down.")
+    page.fill("#text-b", "A kitten took a seat.")
+    page.press(Keys.ENTER)
+    assert shown(page)[0] > 0
+    assert "a=A+cat+sat+down." in page.driver.current_url
+    before = page.text("#similarity")
+    page.click("#swap")
+    assert texts(page) == ["A kitten took a seat.", "A cat sat down."]
+    page.wait(lambda: page.text("#similarity") == before, "the same similarity the other way round")
+
+
+def test_a_text_that_is_missing_is_asked_for(page: Page) -> None:
+    page.open("#compare")
+    page.fill("#text-a", "A cat sat down.")
+    page.click("#pair button[type=submit]")
+    assert page.text("#pair-error") == "Text B is empty. Type one, or choose it from the results."
+    assert page.focused() == page.one("#text-b")
+
+
+def test_the_slider_changes_the_parts_at_once(page: Page, server: Server) -> None:
+    page.open("?a=one+cat&b=two+cats#compare")
+    _, hidden, routing = shown(page)
+    page.fill("#alpha-number", "1")
+    parts = [number(cell.text) for cell in page.all("#parts-table .strong")]
+    exact = server.post("/explain", texts=["one cat", "two cats"], fusion="sum", alpha=1)
+    assert parts == pytest.approx([exact["hidden"], exact["routing"]], abs=6e-4)
+    assert (hidden, routing) != tuple(parts)
+    page.wait(lambda: "alpha=1" in page.driver.current_url, "the alpha in the address")
+    assert number(page.text("#similarity")) == pytest.approx(exact["similarity"], abs=6e-4)
+
+
+def test_without_routing_there_is_nothing_to_scale_and_the_server_is_asked(page: Page, server: Server) -> None:
+    page.open("?a=one+cat&b=two+cats&alpha=0#compare")
+    assert shown(page)[2] == 0
+    page.fill("#alpha-number", "1")
+    exact = server.post("/explain", texts=["one cat", "two cats"], fusion="sum", alpha=1)
+    page.wait(lambda: number(page.text("#similarity")) == pytest.approx(exact["similarity"], abs=6e-4), "the answer")
+
+
+@pytest.mark.parametrize("choice", ["a", "b", "difference"])
+def test_the_heat_map_shows_weights_too(page: Page, choice: str) -> None:
+    page.open("?a=one+cat&b=two+cats#compare")
+    shown(page)
+    page.wait(lambda: page.painted("#heat") > 5, "the heat map")
+    picture = "return document.querySelector('#heat canvas').toDataURL()"
+    before, about = page.js(picture), page.text("#heat-about")
+    page.click(f"input[name=heat][value={choice}]")
+    page.wait(lambda: page.js(picture) != before, "another heat map")
+    assert page.text("#heat-about") != about
+
+
+def test_a_third_text_takes_the_place_of_the_second(page: Page) -> None:
+    page.open()
+    page.search(QUERY)
+    first, second, third = page.hits("sum")[:3]
+    page.click("[data-fusion=sum] .hit-main", 0)
+    page.click("[data-fusion=sum] .hit-main", 1)
+    shown(page)
+    assert texts(page) == [first, second]
+    page.click("[data-view=search]")
+    page.click("[data-fusion=sum] .hit-main", 2)
+    page.wait(lambda: texts(page) == [first, third], "the other pair")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moee import MoEE
+from moee.corpus import Columns
+from moee.data import calibration_texts
+from moee.search.source import Corpus, read_corpus
+
+WriteCorpus = Callable[..., Corpus]
+
+
+@pytest.fixture(scope="session")
+def fake() -> MoEE:
+    return MoEE.from_pretrained("fake")
+
+
+@pytest.fixture
+def write_corpus(tmp_path: Path) -> WriteCorpus:
+    """Write a file of sentences with an id, a number and a word each, and read it as a build does."""
+
+    def write(
+        num_texts: int = 400, *, name: str = "texts.jsonl", fields: tuple[str, ...] = ("number", "kind")
+    ) -> Corpus:
+        path = tmp_path / name
+        rows = [
+            {"id": f"t{number}", "text": text, "number": number, "kind": "odd" if number % 2 else "even"}
+            for number, text in enumerate(calibration_texts()[:num_texts])
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return read_corpus(str(path), Columns(fields=fields))
+
+    return write
