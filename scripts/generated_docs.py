@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from typer.main import get_group
 from typer.testing import CliRunner
 
 from moee.architectures import Architecture, all_architectures
@@ -32,16 +34,25 @@ Written by `make docs` from the rows in `src/moee/architectures/`; `moee models`
 For every supported row the tests build a small random model and check what is captured against what the model computed.
 Other decoders are tried by looking for their routers. To add a row: [add-an-architecture.md](add-an-architecture.md).
 
+Under "runs", packed means that texts lie side by side without padding, and that the model can be read from disk a layer
+at a time; the others mix tokens by more than plain attention and run one text a row.
+
 {supported} `model_type`s have a row that the tests run, and {wrappers} wrappers around them load through it.
 """
+
+
+def command_paths(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words that call a command and each of those below it, `()` for the root."""
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from command_paths(below, (*path, name))
 
 
 def commands_page() -> str:
     """Return docs/cli.md."""
     runner = CliRunner()
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
     parts = [COMMANDS]
-    for arguments in ([], *([name] for name in names)):
+    for arguments in command_paths(get_group(app)):
         result = runner.invoke(
             app,
             [*arguments, "--help"],
@@ -65,8 +76,8 @@ def architectures_page() -> str:
             supported=sum(len(row.model_types) for row in usable), wrappers=sum(len(row.wrappers) for row in usable)
         ),
         "## Supported\n",
-        "| `model_type` | router, under a decoder layer | scoring | wrappers | notes |",
-        "| --- | --- | --- | --- | --- |",
+        "| `model_type` | router, under a decoder layer | scoring | runs | wrappers | notes |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(_supported(row) for row in usable),
         "\n## Not supported\n",
         "| `model_type` | why |\n| --- | --- |",
@@ -77,7 +88,8 @@ def architectures_page() -> str:
 
 def _supported(row: Architecture) -> str:
     router = f"`{row.router}` ({row.router_class})"
-    cells = (_names(row.model_types), router, row.scoring_func, _names(row.wrappers), _cell(row.notes))
+    runs = "packed" if row.packs else "padded"
+    cells = (_names(row.model_types), router, row.scoring_func, runs, _names(row.wrappers), _cell(row.notes))
     return f"| {' | '.join(cells)} |"
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.postgres import new_database, running_postgres
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
+
+_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +32,17 @@ def data_folder() -> Path:
     assert named, "set MOEE_DATA to the folder of evaluation sets, or run `make test-data`"
     assert Path(named).is_dir(), f"MOEE_DATA is {named!r}: no such folder"
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The url of a PostgreSQL server with pgvector, which the first test that asks for it starts."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """The url of an empty PostgreSQL database of this test's own."""
+    with new_database(postgres, f"test_{next(_NUMBERS)}") as url:
+        yield url

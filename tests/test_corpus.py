@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from moee.corpus import read_texts
+from moee.corpus import Columns, Row, has_column, read_rows, read_texts
 from moee.errors import InputError, TextTypeError
 
 
@@ -148,3 +148,61 @@ def test_unreadable_files_are_named_with_the_system_s_reason(tmp_path: Path) -> 
 def test_one_megabyte_on_one_line_is_one_text(tmp_path: Path) -> None:
     text = "word " * 200_000
     assert read_texts(write(tmp_path / "a.jsonl", json.dumps({"text": text}))) == [text]
+
+
+ALL = Columns("body", "key", ("year", "tag"))
+
+
+def test_rows_bring_columns_as_the_format_gives_them(tmp_path: Path) -> None:
+    table = write(tmp_path / "a.csv", "key,year,body,tag,other\n1,2020,one,,x\n")
+    lines = write(tmp_path / "a.jsonl", '\n{"key": 1, "year": 2020, "body": "one", "other": [1]}\n')
+    parquet.write_table(pa.table({"key": [1], "year": [2020], "body": ["one"], "tag": [None]}), tmp_path / "a.parquet")
+    assert read_rows(table, ALL) == [
+        Row(f"on line 2 of {table}", {"body": "one", "key": "1", "year": "2020", "tag": ""})
+    ]
+    assert read_rows(lines, ALL) == [Row(f"on line 2 of {lines}", {"body": "one", "key": 1, "year": 2020})]
+    values = {"body": "one", "key": 1, "year": 2020, "tag": None}
+    assert read_rows(str(tmp_path / "a.parquet"), ALL) == [Row(f"in row 0 of {tmp_path / 'a.parquet'}", values)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "body,year,tag\none,1,2\n",
+            r"no column 'key'. Columns there: 'body', 'year', 'tag'. .*--id-column",
+        ),
+        ("a.csv", "body,key,tag\none,1,2\n", r"has no column 'year'. Columns there: .*--fields"),
+        ("a.jsonl", '{"body": "one", "key": 1}\n{"body": "two"}\n', r"Line 2 of .* has no column 'key'. .*--id-column"),
+        ("a.txt", "one\n", r"has no column 'key'. Columns there: 'body'"),
+        ("a.jsonl", '"one"\n', r"Line 1 of .* has no column 'key'. Columns there: 'body'"),
+    ],
+)
+def test_missing_columns_are_named_with_their_option(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_rows(write(tmp_path / name, content), ALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", "id,text\n1,x\n", True),
+        ("a.csv", "text\nx\n", False),
+        ("a.csv", "", False),
+        ("a.jsonl", '\n{"text": "x", "id": 1}\n', True),
+        ("a.jsonl", '{"text": "x"}\n{"text": "x", "id": 1}\n', False),
+        ("a.jsonl", '"id"\n', False),
+        ("a.jsonl", "{broken\n", False),
+        ("a.txt", "id\n", False),
+        ("a.jsonl.gz", gzip.compress(b'{"id": 1}\n'), True),
+    ],
+)
+def test_a_column_is_looked_for_in_the_first_row(
+    tmp_path: Path, name: str, content: str | bytes, expected: bool
+) -> None:
+    assert has_column(write(tmp_path / name, content), "id") is expected
+
+
+def test_standard_input_has_no_columns() -> None:
+    assert not has_column("-", "id")

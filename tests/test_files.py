@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from moee.errors import OutputError
+from moee.errors import OutputError, StoreError
 from moee.files import atomic_file, atomic_folder, cache_dir
 
 
@@ -66,6 +68,16 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
         fail_after((temporary / "new").touch())
     assert [path.name for path in target.iterdir()] == ["kept"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_errors_of_our_own_keep_their_words(
+    tmp_path: Path, write: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    """Some of them are system errors too, and are not about the file that is written."""
+    with pytest.raises(StoreError, match=r"^the database is away$"), write(tmp_path / "out"):
+        raise StoreError("the database is away")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_cache_follows_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_unknown_fusion_and_bad_alpha_are_refused(views: tuple[Array, Array]) ->
         fuse(*views, "concate")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"alpha is -1\.0"):
         fuse(*views, "sum", -1.0)
+    with pytest.raises(InputError, match=r"alpha is 1e\+77"):
+        fuse(*views, "sum", 1e77)
     with pytest.raises(InputError, match="alpha is inf"):
         query_vector(*views, float("inf"))
 

@@ -19,7 +19,7 @@ def padded(side: PaddingSide) -> tuple[torch.Tensor, TokenLayout, list[torch.Ten
     for row, text in enumerate(texts):
         place = slice(0, len(text)) if side == "right" else slice(WIDTH - len(text), WIDTH)
         states[row, place] = text
-    return states, TokenLayout.of(torch.tensor(LENGTHS), WIDTH, side), texts
+    return states, TokenLayout.padded(torch.tensor(LENGTHS), WIDTH, side), texts
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -40,12 +40,22 @@ def test_pooling_sees_the_real_tokens_only(side: PaddingSide, pooling: Pooling) 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_flat_indices_point_at_the_last_tokens(side: PaddingSide) -> None:
     states, layout, texts = padded(side)
-    flat = states.reshape(-1, 5)[layout.flat_last()]
+    flat = states.reshape(-1, 5)[layout.last]
     np.testing.assert_array_equal(flat.numpy(), torch.stack([text[-1] for text in texts]).numpy())
 
 
 def test_positions_count_real_tokens_from_zero() -> None:
-    layout = TokenLayout.of(torch.tensor([2, 4]), 4, "left")
+    layout = TokenLayout.padded(torch.tensor([2, 4]), 4, "left")
     assert layout.position_ids().tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
     assert layout.is_padded
-    assert not TokenLayout.of(torch.tensor([4, 4]), 4, "left").is_padded
+    assert not TokenLayout.padded(torch.tensor([4, 4]), 4, "left").is_padded
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_texts_side_by_side_pool_as_texts_in_rows(pooling: Pooling) -> None:
+    states, layout, texts = padded("right")
+    side_by_side = TokenLayout.packed(torch.tensor(LENGTHS))
+    assert not side_by_side.is_padded
+    assert side_by_side.position_ids().tolist() == [[0, 1, 2, 3, 0, 0, 1, 2]]
+    pooled = pool(torch.cat(texts)[None], side_by_side, pooling)
+    torch.testing.assert_close(pooled, pool(states, layout, pooling))

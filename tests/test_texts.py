@@ -77,3 +77,17 @@ def test_a_text_without_tokens_is_an_error() -> None:
 def test_texts_within_the_limit_are_left_alone(recwarn: pytest.WarningsRecorder) -> None:
     assert run(["a b c"], limit=8) == run(["a b c"])
     assert not recwarn.list
+
+
+def test_a_cut_text_is_cleaned_once() -> None:
+    def tokenize(prompts: Sequence[str]) -> list[list[int]]:
+        return [[ord(letter) for letter in prompt] for prompt in prompts]
+
+    cut = {
+        cleaning: token_sequences(
+            ["One two three."], "<{text}>", tokenize, cleaning=cleaning, truncate="end", max_tokens=8
+        )
+        for cleaning in ("none", "paper")
+    }
+    assert "".join(map(chr, cut["paper"][0])) == "<One tw>"  # no full stop after what was cut
+    assert cut["paper"] == cut["none"]

@@ -21,6 +21,7 @@ sd(cos_HS) / sd(cos_RW), times their correlation, so routing that tells nothing 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -30,12 +31,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from moee.config import EmbedderConfig
 from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, check_choice
 from moee.files import atomic_file
-from moee.fusion import unit
+from moee.fusion import fuse, unit
 from moee.moments import Wide, cosine_slope, inverse_deviation, leading_directions, mean_and_variance
 from moee.types import Array, CalibrationMethod, ModelInfo, Views
 
@@ -157,6 +158,13 @@ class Calibration:
         check_choice("frozen calibration", method, FROZEN_METHODS)
         return self.alphas[method]
 
+    def digest(self) -> str:
+        """Return a short digest of the numbers: two sets of statistics that calibrate alike share it."""
+        digest = hashlib.sha256(repr((self.gamma, sorted(self.alphas.items()))).encode())
+        for name in ("hidden_mean", "routing_mean"):
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return digest.hexdigest()[:16]
+
     def check(self, info: ModelInfo, config: EmbedderConfig) -> None:
         """Check that these statistics belong to a model and configuration.
 
@@ -194,7 +202,8 @@ class Calibration:
         facts = {name: getattr(self, name) for name in _FACTS} | {"format_version": FORMAT_VERSION}
         facts["alphas"], facts["view_key"] = dict(self.alphas), dict(self.view_key)
         with atomic_file(path) as temporary:
-            save_file(arrays, temporary, metadata={"moee_calibration": json.dumps(facts)})
+            # the library's own writing turns a full disk into an error of its own kind
+            temporary.write_bytes(save(arrays, metadata={"moee_calibration": json.dumps(facts)}))
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -275,6 +284,65 @@ def _routing_statistics(views: Views) -> tuple[Wide, Wide]:
     moving = inverse_deviation(mean, variance) > 0
     total = float(variance[moving].sum())
     return mean, np.where(moving, math.sqrt(len(mean) / total) if total > 0 else 0.0, 0.0)
+
+
+def calibrated(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> tuple[Array, Array]:
+    """Calibrate views as a configuration says.
+
+    Args:
+        views: Of any texts; all of them, in their order, under `calibration="batch"`.
+        config: Gives the method, and the fusion and batch size that `"batch"` depends on.
+        statistics: Frozen, for the methods that use them; None for the others.
+
+    Returns:
+        Hidden states `(num_texts, hidden_size)` and routing weights `(num_texts, sum of num_experts)`, float32.
+    """
+    if statistics is not None:
+        return statistics.apply(views, config.calibration)
+    hidden, routing = views.hidden_states, views.routing_weights
+    if config.calibration == "batch" and config.fusion != "hs":
+        # the original code standardises every method but its hidden-state baseline
+        return batch_standardise(hidden, config.batch_size), batch_standardise(routing, config.batch_size)
+    return hidden, routing
+
+
+def fused(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> Array:
+    """Calibrate and fuse views as a configuration says: all that is done after the model has run.
+
+    Args:
+        views: As `calibrated`.
+        config: Also gives the fusion, alpha and `normalize`.
+        statistics: As `calibrated`.
+
+    Returns:
+        `(num_texts, dim)` float32.
+    """
+    hidden, routing = calibrated(views, config, statistics)
+    if config.normalize or config.fusion == "sum":
+        return fuse(hidden, routing, config.fusion, routing_weight(config, statistics))
+    chosen = {"hs": [hidden], "rw": [routing], "concat": [hidden, routing]}[config.fusion]
+    return np.ascontiguousarray(np.concatenate(chosen, axis=1))
+
+
+def routing_weight(config: EmbedderConfig, statistics: Calibration | None) -> float:
+    """Return the weight of RW in the sum: the configured number, or that of the statistics; 1 without any."""
+    if config.alpha != "auto":
+        return config.alpha
+    return statistics.alpha(config.calibration) if statistics is not None else 1.0
+
+
+def check_pair(config: EmbedderConfig) -> None:
+    """Refuse to explain a pair of texts whose vectors would depend on nothing but each other.
+
+    Raises:
+        InputError: If they are standardised over the batch: of two rows one is then the negative of the other, and
+            their cosine is -1 whatever the texts are.
+    """
+    if config.calibration == "batch" and config.fusion != "hs":
+        raise InputError(
+            "calibration='batch' standardises texts over their batch, and any two texts come out as opposites. A pair "
+            "can be explained with calibration='spectral', 'zscore' or 'none', or by its hidden states (fusion='hs')."
+        )
 
 
 def batch_standardise(rows: Array, batch_size: int) -> Array:

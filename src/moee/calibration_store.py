@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,12 +24,15 @@ def statistics_path(info: ModelInfo, config: EmbedderConfig) -> Path:
     """Return where the built-in statistics of this model and configuration are cached. The file may not exist."""
     settings = json.dumps([config.view_key(), config.gamma], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    return cache_dir() / _FOLDER / f"{info.model_type}-{info.fingerprint}-{digest}.safetensors"
+    rounded = "" if info.precision == "exact" else f"-{info.precision}"
+    return cache_dir() / _FOLDER / f"{info.model_type}-{info.fingerprint}-{digest}{rounded}.safetensors"
 
 
 def find_statistics(info: ModelInfo, config: EmbedderConfig) -> Calibration | None:
     """Return the built-in statistics that belong to this model and configuration, or None if none are kept."""
-    for path in (*_shipped(), statistics_path(info, config)):
+    # statistics of the exact model serve the rounded one, and never the other way round
+    kept = [statistics_path(each, config) for each in (replace(info, precision="exact"), info)]
+    for path in (*_shipped(), *kept):
         if not path.is_file():
             continue
         statistics = Calibration.load(path)

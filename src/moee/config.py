@@ -16,7 +16,17 @@ from typing import Any, Literal, get_args
 from moee.errors import InputError, UnknownNameError, check_choice
 from moee.fusion import check_alpha
 from moee.prompts import resolve_prompt
-from moee.types import CalibrationMethod, Cleaning, EmptyText, Fusion, LayerChoice, Pooling, Scoring, Truncate
+from moee.types import (
+    CalibrationMethod,
+    CapturePlan,
+    Cleaning,
+    EmptyText,
+    Fusion,
+    LayerChoice,
+    Pooling,
+    Scoring,
+    Truncate,
+)
 
 FORMAT_VERSION = 1
 """Of the JSON form. Raised when a file of this version could be misread by an older program."""
@@ -128,6 +138,26 @@ class EmbedderConfig:
         _check_keys(changes)
         return _replace(self, **changes)
 
+    def prompts(self) -> list[str]:
+        """Return the configured prompts, the main one first, each once."""
+        prompts = (self.prompt, self.query_prompt, self.document_prompt)
+        return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
+
+    def capture_plan(self, *, projections: bool = False) -> CapturePlan:
+        """Return which rows of a forward pass the two views are made of.
+
+        Args:
+            projections: Also the control for the routing weights.
+        """
+        return CapturePlan(
+            hidden_pooling=self.hidden_pooling,
+            hidden_layers=self.hidden_layers,
+            routing_pooling=self.routing_pooling,
+            routing_layers=self.routing_layers,
+            scoring=self.scoring,
+            projections=projections,
+        )
+
     def view_key(self) -> dict[str, Any]:
         """Return the choices that decide the two views, and so which calibration statistics fit.
 
@@ -144,6 +174,10 @@ class EmbedderConfig:
             "include_attention_routers": self.include_attention_routers,
             "scoring": self.scoring,
         }
+
+    def statistics_key(self) -> str:
+        """Return what frozen statistics depend on, as a key: two configurations that share it share statistics."""
+        return repr((sorted(self.view_key().items()), self.gamma))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping, with `format_version`."""

@@ -1,4 +1,4 @@
-"""Texts from files: one reader for each format, and errors that name the line.
+"""Texts from files, alone or with other columns: one reader for each format, and errors that name the line.
 
 Reading is strict. A line that cannot be decoded, a row without the column, or a value that is not a string stops the
 read before any model is loaded; nothing is skipped or repaired. Writing is in `moee.export`.
@@ -11,10 +11,11 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from moee.errors import InputError, MissingExtraError, TextTypeError
 
@@ -24,6 +25,39 @@ INPUT_SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 
 # The csv module refuses fields over 128 KiB unless told otherwise; a text may be longer.
 _CSV_FIELD_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a file are read.
+
+    Attributes:
+        text: Holds the text; every row must have it.
+        id: Holds an id, and every row must have it; None for none.
+        fields: Further ones. The header of a CSV or Parquet file must name them; a JSONL object may lack them.
+    """
+
+    text: str = "text"
+    id: str | None = None
+    fields: Sequence[str] = ()
+
+    @property
+    def all(self) -> list[str]:
+        """Every column, each once."""
+        return list(dict.fromkeys([self.text, *([] if self.id is None else [self.id]), *self.fields]))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a file.
+
+    Attributes:
+        place: Where it is, for messages: `"on line 3 of reviews.csv"`.
+        values: By column, as the format gives them: strings from CSV, what JSON and Parquet have from the others.
+    """
+
+    place: str
+    values: Mapping[str, Any]
 
 
 def read_texts(source: str, *, column: str = "text", stdin: BinaryIO | None = None) -> list[str]:
@@ -44,16 +78,52 @@ def read_texts(source: str, *, column: str = "text", stdin: BinaryIO | None = No
         TextTypeError: If a value of the column is not a string.
         MissingExtraError: If a Parquet file is given and pyarrow is not installed.
     """
-    if source == STDIN:
-        stream = stdin if stdin is not None else sys.stdin.buffer
-        texts = list(_plain_lines(_decoded_lines(stream, "standard input")))
-        label = "Standard input"
-    else:
-        texts = _read_file(Path(source), column)
-        label = repr(source)
-    if not texts:
-        raise InputError(f"{label} holds no texts. Give at least one, for example one text a line.")
-    return texts
+    rows = _rows(source, Columns(column), stdin)
+    return [check_text(row.values[column], f"{column!r} {row.place}") for row in rows]
+
+
+def read_rows(source: str, columns: Columns, *, stdin: BinaryIO | None = None) -> list[Row]:
+    """Read rows with several columns, in order.
+
+    Args:
+        source: As `read_texts`. Lines of text, and strings in a JSONL file, have the text column alone.
+        columns: What is read; texts are checked, other values are given as they are.
+        stdin: As `read_texts`.
+
+    Returns:
+        At least one row. A field that a JSONL object lacks is missing in its row.
+
+    Raises:
+        InputError, TextTypeError, MissingExtraError: As `read_texts`.
+    """
+    rows = list(_rows(source, columns, stdin))
+    for row in rows:
+        check_text(row.values[columns.text], f"{columns.text!r} {row.place}")
+    return rows
+
+
+def has_column(source: str, column: str) -> bool:
+    """Return whether the first row of a file has a column; standard input and lines of text have none but the text.
+
+    Raises:
+        InputError, MissingExtraError: As `read_texts`, as far as the beginning of the file shows it.
+    """
+    if source == STDIN or input_format(Path(source)) == ".txt":
+        return False
+    path = Path(source)
+    with _readable(path):
+        if input_format(path) == ".parquet":
+            return column in _parquet_names(path)
+        with _opened(path) as stream:
+            lines = _decoded_lines(stream, source)
+            if input_format(path) == ".csv":
+                return column in (csv.DictReader(lines).fieldnames or ())
+            first = next((line for line in lines if line.strip()), "")
+            try:
+                record = json.loads(first)
+            except json.JSONDecodeError:
+                return False  # reading the file says what is wrong with it
+            return isinstance(record, dict) and column in record
 
 
 def input_format(path: Path) -> str:
@@ -73,19 +143,34 @@ def input_format(path: Path) -> str:
     return suffix
 
 
-def _read_file(path: Path, column: str) -> list[str]:
+def _rows(source: str, columns: Columns, stdin: BinaryIO | None) -> Iterator[Row]:
+    """Yield at least one row."""
+    if source == STDIN:
+        stream = stdin if stdin is not None else sys.stdin.buffer
+        rows = _plain_rows(_decoded_lines(stream, "standard input"), "standard input", columns)
+    else:
+        rows = _file_rows(Path(source), columns)
+    first = next(rows, None)
+    if first is None:
+        label = "Standard input" if source == STDIN else repr(source)
+        raise InputError(f"{label} holds no texts. Give at least one, for example one text a line.")
+    yield first
+    yield from rows
+
+
+def _file_rows(path: Path, columns: Columns) -> Iterator[Row]:
     suffix = input_format(path)
     with _readable(path):
         if suffix == ".parquet":
-            return _parquet_texts(path, column)
-        opened: IO[bytes] = gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[assignment]  # noqa: SIM115
-        with opened as stream:
-            lines = _decoded_lines(stream, str(path))
-            if suffix == ".txt":
-                return list(_plain_lines(lines))
-            if suffix == ".csv":
-                return list(_csv_texts(lines, str(path), column))
-            return list(_jsonl_texts(lines, str(path), column))
+            yield from _parquet_rows(path, columns)
+            return
+        readers = {".txt": _plain_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}
+        with _opened(path) as stream:
+            yield from readers[suffix](_decoded_lines(stream, str(path)), str(path), columns)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path, "rb")) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 @contextmanager
@@ -120,12 +205,14 @@ def _decoded_lines(stream: Iterable[bytes], label: str) -> Iterator[str]:
             ) from error
 
 
-def _plain_lines(lines: Iterable[str]) -> Iterator[str]:
-    for line in lines:
-        yield line.removesuffix("\n").removesuffix("\r")
+def _plain_rows(lines: Iterable[str], label: str, columns: Columns) -> Iterator[Row]:
+    _check_header([columns.text], columns, label)
+    for number, line in enumerate(lines, start=1):
+        yield Row(f"on line {number} of {label}", {columns.text: line.removesuffix("\n").removesuffix("\r")})
 
 
-def _jsonl_texts(lines: Iterable[str], label: str, column: str) -> Iterator[str]:
+def _jsonl_rows(lines: Iterable[str], label: str, columns: Columns) -> Iterator[Row]:
+    required = Columns(columns.text, columns.id)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue  # JSON Lines readers agree that a blank line is no record
@@ -136,22 +223,23 @@ def _jsonl_texts(lines: Iterable[str], label: str, column: str) -> Iterator[str]
                 f"Line {number} of {label} is not JSON: {error.msg} at column {error.colno}. "
                 "Every line must be one object or one string."
             ) from error
-        if isinstance(record, dict):
-            if column not in record:
-                raise _missing_column(f"Line {number} of {label}", column, record)
-            record = record[column]
-        yield check_text(record, f"{column!r} on line {number} of {label}")
+        if not isinstance(record, dict):
+            record = {columns.text: record}
+        if not record.keys() >= set(required.all):
+            _check_header(record, required, f"Line {number} of {label}")
+        values = {name: record[name] for name in columns.all if name in record}
+        yield Row(f"on line {number} of {label}", values)
 
 
-def _csv_texts(lines: Iterable[str], label: str, column: str) -> Iterator[str]:
+def _csv_rows(lines: Iterable[str], label: str, columns: Columns) -> Iterator[Row]:
     limit = csv.field_size_limit(_CSV_FIELD_BYTES)
     reader = csv.DictReader(lines, strict=True)
     try:
         header = reader.fieldnames or ()
-        if header and column not in header:
-            raise _missing_column(label, column, header)
+        if header:
+            _check_header(header, columns, label)
         for row in reader:
-            yield check_text(row[column], f"{column!r} on line {reader.line_num} of {label}")
+            yield Row(f"on line {reader.line_num} of {label}", {name: row[name] for name in columns.all})
     except csv.Error as error:
         raise InputError(
             f"Line {reader.line_num} of {label} is not CSV: {error}. Quote fields that hold quotes or line ends."
@@ -160,20 +248,30 @@ def _csv_texts(lines: Iterable[str], label: str, column: str) -> Iterator[str]:
         csv.field_size_limit(limit)
 
 
-def _parquet_texts(path: Path, column: str) -> list[str]:
+def _parquet_names(path: Path) -> list[str]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "reading Parquet files", "parquet") from error
     try:
-        names = parquet.read_schema(path).names
-        if column not in names:
-            raise _missing_column(str(path), column, names)
-        values = parquet.read_table(path, columns=[column]).column(column).to_pylist()
+        return list(parquet.read_schema(path).names)
     except pa.ArrowInvalid as error:
         raise InputError(f"{str(path)!r} is not a Parquet file: {error}.") from error
-    return [check_text(value, f"{column!r} in row {row} of {path}") for row, value in enumerate(values)]
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+    _check_header(_parquet_names(path), columns, str(path))
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path, columns=columns.all)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{str(path)!r} is not a Parquet file: {error}.") from error
+    values = [table.column(name).to_pylist() for name in columns.all]
+    for number, row in enumerate(zip(*values, strict=True)):
+        yield Row(f"in row {number} of {path}", dict(zip(columns.all, row, strict=True)))
 
 
 def check_text(text: object, place: str) -> str:
@@ -200,6 +298,12 @@ def check_text(text: object, place: str) -> str:
     return text
 
 
-def _missing_column(place: str, column: str, columns: Iterable[str]) -> InputError:
-    names = ", ".join(repr(name) for name in cast("Iterable[object]", columns)) or "none"
-    return InputError(f"{place} has no column {column!r}. Columns there: {names}. Name one with --text-column.")
+def _check_header(found: Iterable[str], columns: Columns, place: str) -> None:
+    names = list(found)
+    options = dict.fromkeys(columns.fields, "--fields")
+    options |= {} if columns.id is None else {columns.id: "--id-column"}
+    options[columns.text] = "--text-column"
+    for name in columns.all:
+        if name not in names:
+            shown = ", ".join(repr(each) for each in cast("list[object]", names)) or "none"
+            raise InputError(f"{place} has no column {name!r}. Columns there: {shown}. Name one with {options[name]}.")

@@ -7,34 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from moee import similarity as _similarity
 from moee.backends.base import Backend
 from moee.backends.loading import LoadOptions, backend_of, open_backend
-from moee.calibration import Calibration, batch_standardise
+from moee.calibration import Calibration, check_pair, fused, routing_weight
 from moee.calibration_store import find_statistics, store_statistics
 from moee.config import EmbedderConfig, recipe_config
 from moee.data import calibration_texts
-from moee.engine import compute_views
+from moee.engine import OnBatch, compute_views, default_batch_tokens
 from moee.errors import InputError, NonFiniteActivationsError
-from moee.fusion import fuse
+from moee.explanation import Explanation, explain_vectors
 from moee.pooling import PaddingSide
 from moee.progress import progress_bar
 from moee.prompts import resolve_prompt
 from moee.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
 from moee.texts import check_texts, token_sequences
-from moee.types import Array, CapturePlan, Fusion, ModelInfo, Views
+from moee.types import Array, Fusion, ModelInfo, Views
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger("moee")
-
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Default token budget of a batch, by device type."""
-
 
 _WITHOUT_STATISTICS = ("none", "batch")
 
@@ -60,7 +54,7 @@ class MoEE:
     def __init__(self, backend: Backend, config: EmbedderConfig, *, batch_tokens: int | None = None) -> None:
         self._backend = backend
         self._config = config
-        self._batch_tokens = batch_tokens or BATCH_TOKENS.get(backend.info.device.split(":")[0], BATCH_TOKENS["cpu"])
+        self._batch_tokens = batch_tokens or default_batch_tokens(backend.info)
         self._calibrations: dict[str, Calibration] = {}
         self._revision: str | None = None
 
@@ -77,6 +71,8 @@ class MoEE:
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
+        memory: str | int | None = None,
+        precision: str = "exact",
         **settings: Any,
     ) -> MoEE:
         """Load a model by name.
@@ -92,6 +88,9 @@ class MoEE:
             revision: Of a hub id.
             local_files_only: Never ask the hub, use what is cached.
             allow_pickle: Load pickle weights, which can run any code that their author put in.
+            memory: That the process may take, for example `"4GiB"`, on a GPU of its memory; None is what is free. A
+                model that does not fit is read a layer at a time, once for each chunk of texts.
+            precision: `"exact"`, or `"int8"`: weights and activations of 8 bits, on a CPU.
             **settings: Any attribute of `EmbedderConfig`, for example `prompt="ke"` or `scoring="logits"`.
 
         Raises:
@@ -113,6 +112,8 @@ class MoEE:
             revision=revision or (saved.revision if saved else None),
             local_files_only=local_files_only,
             allow_pickle=allow_pickle,
+            memory=memory,
+            precision=precision,
         )
         backend = open_backend(saved.model if saved else name, options)
         config = recipe_config(recipe or "default", model_type=backend.info.model_type)
@@ -121,7 +122,7 @@ class MoEE:
         embedder = cls(backend, config.replace(**settings), batch_tokens=batch_tokens)
         embedder._revision = options.revision
         if saved is not None:
-            embedder._adopt(saved)
+            embedder._adopt(saved.calibrations)
         return embedder
 
     @classmethod
@@ -165,6 +166,11 @@ class MoEE:
         return self._backend.info
 
     @property
+    def backend(self) -> Backend:
+        """What runs the model: for work on tokens."""
+        return self._backend
+
+    @property
     def config(self) -> EmbedderConfig:
         """Every choice between a text and its vector."""
         return self._config
@@ -172,7 +178,50 @@ class MoEE:
     @property
     def calibration(self) -> Calibration | None:
         """The frozen statistics of the configured prompt; None before they are first needed."""
-        return self._calibrations.get(_key(self._config))
+        return self._calibrations.get(self._config.statistics_key())
+
+    @property
+    def alpha(self) -> float:
+        """The weight of RW in the sum: the configured number, or the closed form of the statistics in use.
+
+        `alpha="auto"` needs the statistics, so they are fitted if they are not known yet, as `encode` does.
+        """
+        needed = self._statistics(self._config) if self._config.alpha == "auto" else None
+        return routing_weight(self._config, needed)
+
+    def with_settings(self, **settings: Any) -> MoEE:
+        """Return a second embedder over the same model in memory, with some settings changed.
+
+        Statistics that were fitted for this embedder serve the new one wherever the prompt and the views are the same.
+
+        Args:
+            **settings: Any attribute of `EmbedderConfig`.
+
+        Raises:
+            InputError: If a value cannot be used, or needs the model to be loaded anew.
+        """
+        config = self._config.replace(**settings)
+        if config.include_attention_routers != self._config.include_attention_routers:
+            raise InputError("include_attention_routers is chosen when a model is loaded. Load it again to change it.")
+        other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
+        other._calibrations = self._calibrations
+        other._revision = self._revision
+        return other
+
+    def with_statistics(self, config: EmbedderConfig, statistics: Sequence[Calibration]) -> MoEE:
+        """Return another embedder over the same model in memory, which shares no statistics with this one.
+
+        Args:
+            config: Of the new embedder.
+            statistics: Frozen, one for each of `config.prompts()` in their order, or none.
+
+        Raises:
+            CalibrationError: If they belong to another model or prompt.
+        """
+        other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
+        other._revision = self._revision
+        other._adopt(statistics)
+        return other
 
     def __repr__(self) -> str:
         info, config = self.info, self._config
@@ -213,8 +262,7 @@ class MoEE:
             TruncationError: If a text is over the limit under `truncate="error"`.
             NonFiniteActivationsError: If the model overflows; names the text and the layer.
         """
-        changes = {"fusion": fusion, "alpha": alpha, "prompt": prompt, "normalize": normalize}
-        config = self._config.replace(**{name: value for name, value in changes.items() if value is not None})
+        config = self._with(fusion=fusion, alpha=alpha, prompt=prompt, normalize=normalize)
         if isinstance(texts, str):
             vector: Array = self._encode([texts], config, show_progress_bar)[0]
             return vector
@@ -239,14 +287,23 @@ class MoEE:
         return self.encode(documents, **{"prompt": self._config.document_prompt, **options})
 
     def encode_views(
-        self, texts: Sequence[str] | str, *, prompt: str | None = None, show_progress_bar: bool = False
+        self,
+        texts: Sequence[str] | str,
+        *,
+        prompt: str | None = None,
+        projections: bool = False,
+        show_progress_bar: bool = False,
+        on_batch: OnBatch | None = None,
     ) -> Views:
         """Turn texts into their two views, before calibration and fusion.
 
         Args:
             texts: Strings; a single string gives views of one row.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one.
+            projections: Also give random projections of the routers' inputs, the control for the routing weights.
             show_progress_bar: On stderr.
+            on_batch: Called with the places of texts and their views as soon as they are known, so that a long run can
+                be kept piece by piece.
 
         Returns:
             Hidden states and routing weights, with the layers and widths of the routers.
@@ -254,9 +311,12 @@ class MoEE:
         Raises:
             InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
         """
-        config = self._config.replace(prompt=prompt) if prompt is not None else self._config
         return self._views(
-            [texts] if isinstance(texts, str) else texts, config, "Embedding" if show_progress_bar else None
+            [texts] if isinstance(texts, str) else texts,
+            self._with(prompt=prompt),
+            "Embedding" if show_progress_bar else None,
+            projections=projections,
+            on_batch=on_batch,
         )
 
     def fuse(
@@ -275,9 +335,39 @@ class MoEE:
         Returns:
             `(num_texts, dim)` float32.
         """
-        changes = {"fusion": fusion, "alpha": alpha, "normalize": normalize}
-        config = self._config.replace(**{name: value for name, value in changes.items() if value is not None})
-        return self._fuse(views, config, self._statistics(config))
+        config = self._with(fusion=fusion, alpha=alpha, normalize=normalize)
+        return fused(views, config, self._statistics(config))
+
+    def explain(self, a: str, b: str, *, fusion: Fusion | None = None, alpha: float | None = None) -> Explanation:
+        """Split the similarity of two texts into the parts that views, layers and experts add to it.
+
+        Args:
+            a: The first text.
+            b: The second text; both with the configured prompt.
+            fusion: As `encode`.
+            alpha: As `encode`.
+
+        Returns:
+            Parts that add up to the cosine of `encode([a, b])`.
+
+        Raises:
+            InputError: If the vectors depend on their batch (`calibration="batch"`), or as `encode`.
+            TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
+        """
+        config = self._with(fusion=fusion, alpha=alpha)
+        check_pair(config)
+        check_texts([a, b], on_empty=config.on_empty)
+        statistics = self._statistics(config)
+        views = self._views([a, b], config, None)
+        return explain_vectors(
+            fused(views, config, statistics),
+            views,
+            texts=(a, b),
+            model=self.info.name,
+            fusion=config.fusion,
+            alpha=routing_weight(config, statistics),
+            mean_weights=statistics.routing_mean if statistics is not None else None,
+        )
 
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
         """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.similarity`."""
@@ -308,12 +398,12 @@ class MoEE:
             )
         label = "builtin" if texts is None else "user"
         texts = calibration_texts() if texts is None else texts
-        for prompt in self._prompts():
+        for prompt in self._config.prompts():
             config = self._config.replace(prompt=prompt)
-            self._calibrations[_key(config)] = self._fit(
+            self._calibrations[config.statistics_key()] = self._fit(
                 texts, config, label, "Calibrating" if show_progress_bar else None
             )
-        return self._calibrations[_key(self._config)]
+        return self._calibrations[self._config.statistics_key()]
 
     def save(self, folder: str | Path) -> None:
         """Write the embedder: `config.json` and its statistics, never the weights.
@@ -324,7 +414,7 @@ class MoEE:
         Raises:
             OutputError: If it cannot be written.
         """
-        keys = [_key(self._config.replace(prompt=prompt)) for prompt in self._prompts()]
+        keys = [self._config.replace(prompt=prompt).statistics_key() for prompt in self._config.prompts()]
         fitted = [self._calibrations[key] for key in keys if key in self._calibrations]
         # all or none: on reading, statistics are matched to prompts by their order
         statistics = tuple(fitted) if len(fitted) == len(keys) else ()
@@ -336,13 +426,25 @@ class MoEE:
         """Release the model. The embedder cannot be used afterwards."""
         self._backend.close()
 
+    def _with(self, **changes: Any) -> EmbedderConfig:
+        """Return the configuration with those of `changes` that are not None."""
+        return self._config.replace(**{name: value for name, value in changes.items() if value is not None})
+
     def _encode(self, texts: Sequence[str], config: EmbedderConfig, show_progress_bar: bool) -> Array:
         check_texts(texts, on_empty=config.on_empty)  # before minutes may go into fitting statistics
         statistics = self._statistics(config)
         views = self._views(texts, config, "Embedding" if show_progress_bar else None)
-        return self._fuse(views, config, statistics)
+        return fused(views, config, statistics)
 
-    def _views(self, texts: Sequence[str], config: EmbedderConfig, progress: str | None) -> Views:
+    def _views(
+        self,
+        texts: Sequence[str],
+        config: EmbedderConfig,
+        progress: str | None,
+        *,
+        projections: bool = False,
+        on_batch: OnBatch | None = None,
+    ) -> Views:
         checked = check_texts(texts, on_empty=config.on_empty)
         limits = [limit for limit in (config.max_length, self.info.max_tokens) if limit is not None]
         sequences = token_sequences(
@@ -353,43 +455,24 @@ class MoEE:
             truncate=config.truncate,
             max_tokens=min(limits, default=None),
         )
-        plan = CapturePlan(
-            hidden_pooling=config.hidden_pooling,
-            hidden_layers=config.hidden_layers,
-            routing_pooling=config.routing_pooling,
-            routing_layers=config.routing_layers,
-            scoring=config.scoring,
-        )
+        plan = config.capture_plan(projections=projections)
         with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
+
+            def finished(places: Sequence[int], views: Views) -> None:
+                if on_batch is not None:
+                    on_batch(places, views)
+                advance(len(places))
+
             try:
-                return compute_views(
-                    self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_progress=advance
-                )
+                return compute_views(self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_batch=finished)
             except NonFiniteActivationsError as error:
                 raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
-
-    def _fuse(self, views: Views, config: EmbedderConfig, statistics: Calibration | None) -> Array:
-        """Calibrate and fuse; the only step after the model has run."""
-        hidden, routing = views.hidden_states, views.routing_weights
-        if config.calibration == "batch" and config.fusion != "hs":
-            # the original code standardises every method but its hidden-state baseline
-            hidden = batch_standardise(hidden, config.batch_size)
-            routing = batch_standardise(routing, config.batch_size)
-        if statistics is not None:
-            hidden, routing = statistics.apply(views, config.calibration)
-        alpha = config.alpha
-        if alpha == "auto":
-            alpha = statistics.alpha(config.calibration) if statistics is not None else 1.0
-        if config.normalize or config.fusion == "sum":
-            return fuse(hidden, routing, config.fusion, alpha)
-        chosen = {"hs": [hidden], "rw": [routing], "concat": [hidden, routing]}[config.fusion]
-        return np.ascontiguousarray(np.concatenate(chosen, axis=1))
 
     def _statistics(self, config: EmbedderConfig) -> Calibration | None:
         """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""
         if config.calibration in _WITHOUT_STATISTICS:
             return None
-        if _key(config) not in self._calibrations:
+        if config.statistics_key() not in self._calibrations:
             found = find_statistics(self.info, config)
             if found is None:
                 texts = calibration_texts()
@@ -401,25 +484,16 @@ class MoEE:
                 )
                 found = self._fit(texts, config, "builtin", "Calibrating")
                 store_statistics(found, self.info, config)
-            self._calibrations[_key(config)] = found
-        return self._calibrations[_key(config)]
+            self._calibrations[config.statistics_key()] = found
+        return self._calibrations[config.statistics_key()]
 
     def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
         views = self._views(texts, config, progress)
         return Calibration.fit(views, info=self.info, config=config, texts=label)
 
-    def _prompts(self) -> list[str]:
-        """The configured prompts, the main one first, each once."""
-        prompts = (self._config.prompt, self._config.query_prompt, self._config.document_prompt)
-        return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
-
-    def _adopt(self, saved: SavedEmbedder) -> None:
-        """Take over saved statistics; each must belong to this model and to one of its prompts."""
-        for prompt, statistics in zip(self._prompts(), saved.calibrations, strict=False):
+    def _adopt(self, statistics: Sequence[Calibration]) -> None:
+        """Take over statistics, one for each prompt or none; each must belong to this model and its prompt."""
+        for prompt, each in zip(self._config.prompts(), statistics, strict=False):
             config = self._config.replace(prompt=prompt)
-            statistics.check(self.info, config)
-            self._calibrations[_key(config)] = statistics
-
-
-def _key(config: EmbedderConfig) -> str:
-    return repr((sorted(config.view_key().items()), config.gamma))
+            each.check(self.info, config)
+            self._calibrations[config.statistics_key()] = each

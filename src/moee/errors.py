@@ -11,6 +11,7 @@ MoEEError
 ├── CalibrationError (ValueError)         statistics that do not fit the model, prompt or view; exit code 1
 ├── NonFiniteActivationsError (ArithmeticError) NaN or infinity; names the text and the layer; exit code 1
 ├── OutputError (OSError)                 a result that cannot be written; exit code 1
+├── StoreError (OSError)                  an index's store that cannot be opened, reached or read; exit code 1
 └── MissingExtraError (ImportError)       an optional dependency is absent; gives the install line; exit code 1
 
 A message says what is wrong with the value shown, what is allowed, and what to do next.
@@ -94,8 +95,23 @@ class NonFiniteActivationsError(MoEEError, ArithmeticError):
         )
 
 
+class OutOfMemoryError(MoEEError, MemoryError):
+    """Memory ran out while a model was loaded or run."""
+
+    def __init__(self, doing: str) -> None:
+        """Say what was going on in `doing`."""
+        super().__init__(
+            f"Out of memory {doing}. Make batches smaller (batch_tokens, --batch-tokens), let layers be read from disk "
+            "one after the other (memory, --memory 4GiB), or round to 8 bits on a CPU (precision, --precision int8)."
+        )
+
+
 class OutputError(MoEEError, OSError):
     """A result cannot be written."""
+
+
+class StoreError(MoEEError, OSError):
+    """The store of an index cannot be opened, reached or read."""
 
 
 class MissingExtraError(MoEEError, ImportError):

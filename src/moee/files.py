@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moee.errors import OutputError
+from moee.errors import MoEEError, OutputError
 
 
 def cache_dir() -> Path:
@@ -69,6 +69,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
+    except MoEEError:
+        raise  # some are OSErrors too, and say themselves what went wrong
     except OSError as error:
         raise _explain(target, error) from error
     finally:
@@ -99,7 +101,20 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(retired)
         else:
             temporary.rename(target)
+    except MoEEError:
+        raise
     except OSError as error:
         raise _explain(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a loss of power, where the system lets folders be synchronised."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

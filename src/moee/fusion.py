@@ -18,6 +18,8 @@ from moee.types import Array, Fusion
 
 FUSIONS: tuple[str, ...] = get_args(Fusion)
 """`hs`, `rw`, `concat`, `sum`."""
+LARGEST_ALPHA = 1e6
+"""The sum is then routing alone, to float32; far larger weights would overflow it."""
 
 
 def unit(x: npt.NDArray[np.floating]) -> Array:
@@ -40,12 +42,12 @@ def check_alpha(alpha: float) -> float:
     """Return `alpha`, the weight of RW in the sum.
 
     Raises:
-        InputError: If it is negative, NaN or infinite.
+        InputError: If it is negative, NaN, or over `LARGEST_ALPHA`.
     """
-    if not math.isfinite(alpha) or alpha < 0:
+    if not 0 <= alpha <= LARGEST_ALPHA:  # NaN compares as false
         raise InputError(
-            f"alpha is {alpha!r}; it must be a finite number, 0 or larger. "
-            "0 leaves RW out, 1 weighs both similarities alike."
+            f"alpha is {alpha!r}; it must be a number from 0 to {LARGEST_ALPHA:,.0f}. 0 leaves RW out, 1 weighs both "
+            "similarities alike; fusion='rw' leaves HS out."
         )
     return float(alpha)
 

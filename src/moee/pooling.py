@@ -1,4 +1,4 @@
-"""Which tokens of a padded batch count, and how much. The only place that knows about padding.
+"""Which tokens of a batch count, and how much. The only place that knows how texts lie in a batch.
 
 Works on torch tensors inside a backend, so that rows nobody pools never leave the device.
 """
@@ -19,67 +19,106 @@ POOLINGS: tuple[Pooling, ...] = ("last_token", "mean", "weighted_mean")
 
 @dataclass(frozen=True, slots=True)
 class TokenLayout:
-    """Where the real tokens of a padded batch are.
+    """Where the real tokens of a batch are: one text a row and padding, or all texts side by side in one row.
 
     Attributes:
-        mask: `(batch, seq)` bool, True on real tokens.
-        last: `(batch,)` int64, position of the last real token of every row.
+        shape: Rows and width of the batch as the model gets it.
+        places: `(tokens,)` int64, the real tokens in the flattened `(rows * width)` axis, text after text.
+        lengths: `(texts,)` int64, tokens of each text, at least 1.
     """
 
-    mask: torch.Tensor
-    last: torch.Tensor
+    shape: tuple[int, int]
+    places: torch.Tensor
+    lengths: torch.Tensor
 
     @classmethod
-    def of(cls, lengths: torch.Tensor, width: int, side: PaddingSide) -> TokenLayout:
-        """Lay out sequences of `lengths` (each >= 1) in rows of `width`, padded on `side`."""
+    def padded(cls, lengths: torch.Tensor, width: int, side: PaddingSide) -> TokenLayout:
+        """Lay out texts of `lengths` in rows of `width`, padded on `side`."""
         import torch
 
         positions = torch.arange(width, device=lengths.device)[None, :]
-        if side == "right":
-            return cls(positions < lengths[:, None], lengths - 1)
-        return cls(positions >= width - lengths[:, None], torch.full_like(lengths, width - 1))
+        real = positions < lengths[:, None] if side == "right" else positions >= width - lengths[:, None]
+        return cls((len(lengths), width), real.flatten().nonzero()[:, 0], lengths)
+
+    @classmethod
+    def packed(cls, lengths: torch.Tensor) -> TokenLayout:
+        """Lay out texts of `lengths` side by side in one row."""
+        import torch
+
+        total = int(lengths.sum())
+        return cls((1, total), torch.arange(total, device=lengths.device), lengths)
+
+    @property
+    def rows(self) -> int:
+        """Token rows of the batch, padding included."""
+        return self.shape[0] * self.shape[1]
 
     @property
     def is_padded(self) -> bool:
         """Whether any position is padding."""
-        return not bool(self.mask.all())
+        return len(self.places) < self.rows
+
+    @property
+    def last(self) -> torch.Tensor:
+        """The last token of every text, `(texts,)` indices into the flattened axis."""
+        return self.places[self.lengths.cumsum(0) - 1]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """`(rows, width)` bool, True on real tokens."""
+        import torch
+
+        flat = torch.zeros(self.rows, dtype=torch.bool, device=self.places.device)
+        flat[self.places] = True
+        return flat.view(self.shape)
+
+    def positions(self) -> torch.Tensor:
+        """Return the place of every real token in its own text, counted from 0: `(tokens,)` int64."""
+        import torch
+
+        starts = (self.lengths.cumsum(0) - self.lengths).repeat_interleave(self.lengths)
+        return torch.arange(len(self.places), device=self.places.device) - starts
 
     def position_ids(self) -> torch.Tensor:
-        """Return `(batch, seq)` positions that count real tokens from 0; padding before the text gets 0."""
-        return (self.mask.long().cumsum(dim=-1) - 1).clamp_min(0)
+        """Return `positions` as `(rows, width)`; padding gets 0."""
+        import torch
 
-    def flat_last(self) -> torch.Tensor:
-        """Return the last tokens' indices into the flattened `(batch * seq)` axis."""
-        batch, width = self.mask.shape
-        return self.last.new_tensor(range(batch)) * width + self.last
+        flat = torch.zeros(self.rows, dtype=torch.long, device=self.places.device)
+        flat[self.places] = self.positions()
+        return flat.view(self.shape)
 
     def weights(self, pooling: Pooling) -> torch.Tensor:
-        """Return `(batch, seq)` float32 weights of the tokens; each row sums to 1.
+        """Return the weight of every real token, `(tokens,)` float32; those of a text sum to 1.
 
-        `weighted_mean` weighs the i-th real token by i, counted from 1 (SGPT, 2202.08904 section 3.2).
+        `weighted_mean` weighs the i-th token by i, counted from 1 (SGPT, 2202.08904 section 3.2).
         """
-        counts = self.mask.float()
-        if pooling == "weighted_mean":
-            counts = counts * counts.cumsum(dim=-1)
-        return counts / counts.sum(dim=-1, keepdim=True)
+        import torch
+
+        counts = self.positions().float() + 1 if pooling == "weighted_mean" else torch.ones_like(self.places).float()
+        totals = counts.new_zeros(len(self.lengths)).index_add_(0, self.texts(), counts)
+        return counts / totals[self.texts()]
+
+    def texts(self) -> torch.Tensor:
+        """Return which text every real token belongs to, `(tokens,)` int64."""
+        import torch
+
+        return torch.arange(len(self.lengths), device=self.places.device).repeat_interleave(self.lengths)
 
 
 def pool(states: torch.Tensor, layout: TokenLayout, pooling: Pooling) -> torch.Tensor:
     """Pool token states into one float32 row per text.
 
     Args:
-        states: `(batch, seq, dim)`, any float dtype.
+        states: `(rows, width, dim)` or `(rows * width, dim)`, any float dtype.
         layout: Of the same batch.
         pooling: How.
 
     Returns:
-        `(batch, dim)` float32 on the device of `states`.
+        `(texts, dim)` float32 on the device of `states`.
     """
-    import torch
-
+    flat = states.reshape(-1, states.shape[-1])
     if pooling == "last_token":
-        rows = torch.arange(len(states), device=states.device)
-        return states[rows, layout.last].float()
+        return flat[layout.last].float()
     # selected, not multiplied by zero: a padded position may hold anything, NaN included
-    real = torch.where(layout.mask[:, :, None], states.float(), 0.0)
-    return torch.einsum("bs,bsd->bd", layout.weights(pooling), real)
+    weighted = flat[layout.places].float() * layout.weights(pooling)[:, None]
+    return weighted.new_zeros(len(layout.lengths), flat.shape[-1]).index_add_(0, layout.texts(), weighted)

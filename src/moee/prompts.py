@@ -175,9 +175,20 @@ def render(template: str, text: str, *, cleaning: Cleaning = "none") -> str:
     Returns:
         The prompt that is given to the tokenizer.
     """
-    template = resolve_prompt(template)
+    return fill(template, clean(text, cleaning), cleaning=cleaning)
+
+
+def clean(text: str, cleaning: Cleaning) -> str:
+    """Do to a text what `cleaning` does before it is put into a template."""
     if cleaning == "none":
-        return template.replace(PLACEHOLDER, text)
-    if cleaning == "tidy":
-        return template.replace(PLACEHOLDER, clean_tidy(text))
-    return template.replace(PLACEHOLDER, clean_paper(text)).replace("_", " ").strip()
+        return text
+    return clean_tidy(text) if cleaning == "tidy" else clean_paper(text)
+
+
+def fill(template: str, cleaned: str, *, cleaning: Cleaning) -> str:
+    """Put a text that was cleaned before into a template, and do to the whole prompt what `cleaning` does to that.
+
+    A text that is cut is cut between the two steps: cleaning the rest again would change its end.
+    """
+    prompt = resolve_prompt(template).replace(PLACEHOLDER, cleaned)
+    return prompt.replace("_", " ").strip() if cleaning == "paper" else prompt

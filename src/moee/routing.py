@@ -8,7 +8,7 @@ Every architecture is recorded as raw logits; what they mean to the model (`scor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,6 +132,35 @@ def score_experts(router_logits: Array, scoring: Scoring, *, scoring_func: str, 
     kept = _keep_top(scores, top_k)
     total = np.maximum(kept.sum(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     return np.asarray(kept / total, dtype=np.float32)
+
+
+def score_layers(
+    router_logits: Array,
+    num_experts: Sequence[int],
+    top_k: Sequence[int],
+    scoring: Scoring,
+    *,
+    scoring_func: str,
+) -> Array:
+    """Score routers that lie side by side, each by itself.
+
+    Args:
+        router_logits: `(num_texts, sum of num_experts)` raw logits.
+        num_experts: Width of every router's block.
+        top_k: Experts used per token, by router.
+        scoring: As `score_experts`.
+        scoring_func: The model's own, as `score_experts`.
+
+    Returns:
+        Weights in the shape of `router_logits`, float32.
+    """
+    blocks: list[Array] = []
+    start = 0
+    for width, chosen in zip(num_experts, top_k, strict=True):
+        logits = router_logits[:, start : start + width]
+        blocks.append(score_experts(logits, scoring, scoring_func=scoring_func, top_k=min(chosen, width)))
+        start += width
+    return np.concatenate(blocks, axis=1)
 
 
 @dataclass(frozen=True, slots=True)

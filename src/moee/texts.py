@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from moee.errors import InputError, TextTypeError, TruncationError
-from moee.prompts import render
+from moee.prompts import clean, fill
 from moee.types import Cleaning, EmptyText, Truncate
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -17,7 +17,15 @@ _SHOWN = 40
 
 
 class TruncationWarning(UserWarning):
-    """Some texts were longer than the limit and were cut."""
+    """Some texts were longer than the limit and were cut.
+
+    Attributes:
+        num_texts: How many.
+    """
+
+    def __init__(self, message: str, *, num_texts: int) -> None:
+        super().__init__(message)
+        self.num_texts = num_texts
 
 
 def check_texts(texts: Sequence[str], *, on_empty: EmptyText) -> list[str]:
@@ -82,8 +90,8 @@ def token_sequences(
         TruncationError: If a text is too long under `"error"`, or the template alone is over the limit.
     """
 
-    def encode(batch: Sequence[str]) -> list[list[int]]:
-        return tokenize([render(template, text, cleaning=cleaning) for text in batch])
+    def encode(cleaned: Sequence[str]) -> list[list[int]]:
+        return tokenize([fill(template, text, cleaning=cleaning) for text in cleaned])
 
     first_index: dict[str, int] = {}
     for index, text in enumerate(texts):
@@ -92,7 +100,7 @@ def token_sequences(
     tokens: dict[str, list[int]] = {}
     for start in range(0, len(unique), _CHUNK):
         chunk = unique[start : start + _CHUNK]
-        tokens.update(zip(chunk, encode(chunk), strict=True))
+        tokens.update(zip(chunk, encode([clean(text, cleaning) for text in chunk]), strict=True))
     for text, sequence in tokens.items():
         if not sequence:
             raise InputError(
@@ -103,7 +111,7 @@ def token_sequences(
         long = [text for text, sequence in tokens.items() if len(sequence) > max_tokens]
         if long:
             _announce(long, first_index, tokens, truncate, max_tokens)
-            tokens.update((text, _cut(text, len(tokens[text]), encode, max_tokens)) for text in long)
+            tokens.update((text, _cut(clean(text, cleaning), len(tokens[text]), encode, max_tokens)) for text in long)
     return [tokens[text] for text in texts]
 
 
@@ -117,17 +125,16 @@ def _announce(
             f"({len(long)} such texts). Shorten it, raise max_length, or allow a cut with truncate='warn'."
         )
     if truncate == "warn":
-        warnings.warn(
+        message = (
             f"{len(long)} of {len(first_index)} texts were cut to {max_tokens} tokens; the first is text {index} "
             f"({length} tokens). The prompt's end was kept. "
-            "truncate='error' refuses such texts, 'end' cuts without a word.",
-            TruncationWarning,
-            stacklevel=5,
+            "truncate='error' refuses such texts, 'end' cuts without a word."
         )
+        warnings.warn(TruncationWarning(message, num_texts=len(long)), stacklevel=5)
 
 
 def _cut(text: str, length: int, encode: Tokenize, max_tokens: int) -> list[int]:
-    """Keep as many leading characters of `text` as fit; the template stays whole."""
+    """Keep as many leading characters of a cleaned text as fit; the template stays whole."""
     low, best = 0, encode([""])[0]
     if len(best) > max_tokens:
         raise TruncationError(

@@ -42,6 +42,10 @@ class ModelInfo:
         max_tokens: Longest prompt the model takes, in tokens; None if the model states no limit.
         dtype: Of the computation, for example `"float32"`.
         device: Of the computation, for example `"cpu"`.
+        precision: `"exact"`, or `"int8"` if weights and activations are rounded to 8 bits.
+        batching: `"packed"` if texts run side by side, `"padded"` if each has a row filled up to the longest.
+        kernel: What computes the experts.
+        weights: Where they are: `"memory"`, or `"disk"` if layers are read one after the other.
     """
 
     name: str
@@ -56,6 +60,19 @@ class ModelInfo:
     max_tokens: int | None
     dtype: str
     device: str
+    precision: str = "exact"
+    batching: Literal["packed", "padded"] = "padded"
+    kernel: str = ""
+    weights: Literal["memory", "disk"] = "memory"
+
+    def describe(self) -> str:
+        """Say in one line how the model is run."""
+        dtype = self.dtype if self.precision == "exact" else f"{self.precision} ({self.dtype} between products)"
+        kernel = f", experts {self.kernel}" if self.kernel else ""
+        return (
+            f"{self.model_type} on {self.device} in {dtype}, {self.batching} batches{kernel}, "
+            f"weights {'in memory' if self.weights == 'memory' else 'from disk, a layer at a time'}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,8 @@ class CapturePlan:
         routing_pooling: Over the tokens of a text, for the routers.
         routing_layers: Which routers, by decoder layer; `"all"` is every MoE layer.
         scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
+        projections: Also return a seeded random projection of every router's input, as wide as the router: the control
+            for the claim that a router knows more than any other linear map of what it reads.
     """
 
     hidden_pooling: Pooling = "last_token"
@@ -76,6 +95,7 @@ class CapturePlan:
     routing_pooling: Pooling = "last_token"
     routing_layers: LayerChoice = "all"
     scoring: Scoring = "softmax"
+    projections: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,7 @@ class Activations:
         layer_ids: Decoder layer of every router in `routing`.
         num_experts: Width of every router in `routing`.
         top_k: Experts used per token by every router in `routing`.
+        projections: Random projections of the routers' inputs, in the shape of `routing`, if they were asked for.
     """
 
     hidden_states: Array
@@ -98,6 +119,7 @@ class Activations:
     layer_ids: tuple[int, ...]
     num_experts: tuple[int, ...]
     top_k: tuple[int, ...]
+    projections: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +131,26 @@ class Views:
         routing_weights: `(num_texts, sum of num_experts)` float32 (RW), scored, layers side by side.
         layer_ids: Decoder layer of every block of `routing_weights`.
         num_experts: Width of every block of `routing_weights`.
+        projections: Random projections of the routers' inputs, in the shape of `routing_weights`: a control, present
+            only if it was asked for.
     """
 
     hidden_states: Array
     routing_weights: Array
     layer_ids: tuple[int, ...]
     num_experts: tuple[int, ...]
+    projections: Array | None = None
 
     def __len__(self) -> int:
         """Return the number of texts."""
         return len(self.hidden_states)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Views:
+        """Return the views of some of the texts, in the order of `rows`; a row may be taken more than once."""
+        projections = None if self.projections is None else self.projections[rows]
+        return Views(
+            self.hidden_states[rows], self.routing_weights[rows], self.layer_ids, self.num_experts, projections
+        )
 
     def routing_layer(self, layer_id: int) -> Array:
         """Return the block of one MoE layer, `(num_texts, num_experts)`.

@@ -10,7 +10,24 @@ from typing import Annotated
 
 import typer
 
-from moee.cli import calibrate, carve, demo, doctor, embed, inspect, models, similarity
+from moee.cli import (
+    bench,
+    calibrate,
+    carve,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    index,
+    inspect,
+    map,
+    models,
+    reproduce,
+    search,
+    serve,
+    similarity,
+    tune_alpha,
+)
 from moee.cli.console import complain, route_messages
 from moee.errors import MoEEError
 
@@ -58,9 +75,17 @@ for _command in (
     models.models,
     calibrate.calibrate,
     carve.carve,
+    reproduce.reproduce,
+    bench.bench,
     doctor.doctor,
 ):
     app.command()(_command)
+app.add_typer(index.app, name="index")
+app.command()(search.search)
+app.command()(serve.serve)
+app.command(name="map")(map.map_)  # `map` is taken in Python too
+app.command(name="eval")(evaluate.evaluate)  # `eval` is taken in Python
+app.command(name="tune-alpha")(tune_alpha.tune_alpha)
 
 
 def main() -> None:
@@ -97,7 +122,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, MoEEError):
         return str(error)
     if isinstance(error, MemoryError):
-        return "Out of memory. Use a smaller --batch-tokens, or --dtype bfloat16 where the machine has it."
+        return "Out of memory. Use a smaller --batch-tokens, or a --memory limit."
     return f"{type(error).__name__}: {error}. This was not foreseen: `moee --debug ...` shows where it happened."
 
 

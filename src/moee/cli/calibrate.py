@@ -29,6 +29,8 @@ def calibrate(
     batch_tokens: options.BatchTokens = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
     as_json: options.Json = False,
 ) -> None:
     """Fit frozen statistics and save an embedder with them.
@@ -54,6 +56,8 @@ def calibrate(
         batch_tokens=batch_tokens,
         dtype=dtype,
         device=device,
+        memory=memory,
+        precision=precision,
     )
     statistics = embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)

@@ -157,6 +157,16 @@ def _check_torch() -> Iterator[Finding]:
     if torch.backends.mps.is_available():
         yield Finding("ok", "mps", "available")
     yield _cpu_bf16()
+    yield Finding("ok", "experts", "on a CPU by expert, or masked dense where most are active; on a GPU grouped_mm")
+    yield _int8()
+
+
+def _int8() -> Finding:
+    from moee.backends.int8 import describe_arithmetic, is_available
+
+    if reason := is_available():
+        return Finding("note", "precision int8", f"no: {reason}", "use the default, precision exact")
+    return Finding("ok", "precision int8", describe_arithmetic())
 
 
 def _cpu_bf16() -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,8 @@ def embed(
     batch_tokens: options.BatchTokens = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
     as_json: options.Json = False,
 ) -> None:
     """Turn a file of texts into vectors.
@@ -56,11 +59,15 @@ def embed(
     Every record of .jsonl and .parquet has index, text and embedding, and with --views also hidden_states and
     routing_weights. An .npz file has them as arrays, with layer_ids and num_experts; an .npy file has the vectors only.
 
+    With -o, finished texts are kept in OUTPUT.parts until the file is written: run the same command again after a stop,
+    and it goes on from there. A model larger than memory is read from disk a layer at a time (see --memory).
+
     \b
     Examples:
       moee embed reviews.csv --text-column review -o reviews.npy
       cat questions.txt | moee embed - --fusion hs > questions.jsonl
       moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
+      moee embed papers.parquet -m deepseek-ai/deepseek-moe-16b-base --memory 8GiB -o vectors.parquet
     """
     from moee.corpus import read_texts
     from moee.export import check_output
@@ -82,17 +89,34 @@ def embed(
         batch_tokens=batch_tokens,
         dtype=dtype,
         device=device,
+        memory=memory,
+        precision=precision,
     )
     started = time.perf_counter()
-    embedded = _encode(embedder, texts, with_views=views)
+    embedded = _encode(embedder, texts, output, with_views=views)
     _deliver(embedder, embedded, output, as_json=as_json, seconds=time.perf_counter() - started)
 
 
-def _encode(embedder: MoEE, texts: list[str], *, with_views: bool) -> Embedded:
+def _encode(embedder: MoEE, texts: list[str], output: Path | None, *, with_views: bool) -> Embedded:
+    """Run the model. With an output file, what is finished is kept beside it until the file is written."""
     from moee.export import Embedded
+    from moee.texts import check_texts
+    from moee.view_store import ViewStore
 
-    views = embedder.encode_views(texts, show_progress_bar=shows_progress())
+    if output is None:
+        views = embedder.encode_views(texts, show_progress_bar=shows_progress())
+    else:
+        check_texts(texts, on_empty=embedder.config.on_empty)
+        store = ViewStore(embedder, parts_of(output), show_progress=shows_progress(), projections=False, strict=True)
+        if done := len(set(texts)) - store.missing(list(dict.fromkeys(texts)), embedder.config):
+            note(f"{done} texts were finished by an earlier run and are taken from {parts_of(output)}")
+        views = store.views(texts, embedder.config)
     return Embedded(texts=texts, vectors=embedder.fuse(views), views=views if with_views else None)
+
+
+def parts_of(output: Path) -> Path:
+    """Return the folder in which finished texts are kept until `output` is written."""
+    return output.with_name(f"{output.name}.parts")
 
 
 def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json: bool, seconds: float) -> None:
@@ -108,6 +132,7 @@ def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json
     }
     if output is not None:
         write(output, embedded)
+        shutil.rmtree(parts_of(output), ignore_errors=True)
         if as_json:
             print_json({"output": str(output), **summary})
     elif as_json:

@@ -24,6 +24,12 @@ CALIBRATED = {
 }
 
 
+BATCHING = {
+    "packed": "texts side by side, without padding",
+    "padded": "a row for each text, filled up to the longest",
+}
+
+
 def inspect(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help='"demo", a model folder, a hub id, or a saved embedder.')
@@ -96,6 +102,9 @@ def _rows(summary: ModelSummary) -> Mapping[str, Any]:
         "parameters": f"{summary.num_parameters:,}",
         "on disk": f"{human_bytes(summary.weight_bytes)} ({', '.join(summary.dtypes)})",
         "memory": ", ".join(memory),
+        "batches": BATCHING[summary.batching],
+        "experts on a CPU": summary.kernel,
+        "larger than memory": "read a layer at a time" if summary.sweeps else "has to fit: its layers mix tokens",
         "fingerprint": summary.fingerprint,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,12 @@ ModelName = Annotated[
     str,
     typer.Option(
         "--model", "-m", help='"demo", a model folder, a hub id, or a folder that `moee calibrate --out` wrote.'
+    ),
+]
+IndexModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Where the model of the index is now, if it was moved; another model is refused."
     ),
 ]
 Recipe = Annotated[str | None, typer.Option(help="Named configuration: default, or paper (the original code's).")]
@@ -40,6 +47,17 @@ Dtype = Annotated[
     typer.Option(metavar="float32|bfloat16|float16", help="Of the computation; chosen by the machine if not given."),
 ]
 Device = Annotated[str | None, typer.Option(help="For example cpu or cuda:0; chosen by the machine if not given.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="That the process may take, for example 4GiB; what is free if not given. A model that does not fit is "
+        "read from disk a layer at a time.",
+    ),
+]
+Precision = Annotated[
+    str | None, typer.Option(metavar="exact|int8", help="int8: weights and activations of 8 bits, on a CPU.")
+]
 TextColumn = Annotated[str, typer.Option(help="Field of a .jsonl, .csv or .parquet file that holds the text.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -56,6 +74,27 @@ def parse_alpha(value: str | None) -> float | str | None:
         return float(value)
     except ValueError as error:
         raise InputError(f"--alpha is {value!r}; it must be auto or a number, for example 0.5.") from error
+
+
+def find_data_folder(given: Path | None) -> Path | None:
+    """Return the folder of evaluation sets: the option, else MOEE_DATA, else None."""
+    named = given or os.environ.get("MOEE_DATA")
+    return Path(named) if named else None
+
+
+def data_folder(given: Path | None) -> Path:
+    """Return the folder of evaluation sets.
+
+    Raises:
+        InputError: If neither the option nor MOEE_DATA names one.
+    """
+    found = find_data_folder(given)
+    if found is None:
+        raise InputError(
+            "No evaluation sets: give --data FOLDER or set MOEE_DATA. docs/guides/evaluate.md shows the layout; "
+            "`moee eval --mteb` takes tasks from the hub."
+        )
+    return found
 
 
 def check_out_folder(folder: Path, *, holds: str) -> None:

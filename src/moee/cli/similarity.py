@@ -1,14 +1,19 @@
-"""`moee similarity`: how alike texts are."""
+"""`moee similarity`: how alike texts are, and why."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from moee.cli import options
-from moee.cli.console import print_json, print_table
+from moee.cli.console import note, print_json, print_table, print_text
 from moee.errors import InputError
+
+if TYPE_CHECKING:
+    from moee.embedder import MoEE
+    from moee.explanation import Explanation
 
 
 def similarity(
@@ -23,23 +28,29 @@ def similarity(
     scoring: options.Scoring = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    memory: options.Memory = None,
+    precision: options.Precision = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what makes two texts alike: the parts of views, layers and experts.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --explain: draw the parts as a heat map, .png or .svg.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", help="With --explain: how many experts are named.")] = 10,
     as_json: options.Json = False,
 ) -> None:
     """Print how alike texts are.
 
     The matrix holds the cosine similarity of every text with every other.
+    With --explain, the similarity of two texts is split into exact parts that add up to it.
 
     \b
     Examples:
       moee similarity "A cat sat down." "A kitten took a seat." "Rates rose again."
       moee similarity "first text" "second text" --fusion rw --json
+      moee similarity "first text" "second text" --explain --plot parts.png
     """
-    from moee.corpus import check_text
-
-    if len(texts) < 2:
-        raise InputError(f"Only {len(texts)} text was given; similarity needs two or more. Put each text in quotes.")
-    for number, text in enumerate(texts, start=1):
-        check_text(text, f"text {number} of the command line")
+    _check(texts, explain=explain, plot=plot, top=top)
     embedder = options.open_model(
         model,
         recipe=recipe,
@@ -50,7 +61,44 @@ def similarity(
         scoring=scoring,
         dtype=dtype,
         device=device,
+        memory=memory,
+        precision=precision,
     )
+    if explain:
+        explanation = embedder.explain(texts[0], texts[1])
+        if plot is not None:
+            explanation.heatmap(plot)
+            note(f"Heat map: {plot}")
+        if as_json:
+            print_json(explanation.to_dict(top=top))
+        else:
+            _print_explanation(explanation, top)
+    else:
+        _print_matrix(embedder, texts, as_json=as_json)
+
+
+def _check(texts: list[str], *, explain: bool, plot: Path | None, top: int) -> None:
+    """Refuse what cannot be done before a model is loaded."""
+    from moee.corpus import check_text
+    from moee.figures import check_figure
+    from moee.files import check_writable
+
+    if len(texts) < 2:
+        raise InputError(f"Only {len(texts)} text was given; similarity needs two or more. Put each text in quotes.")
+    if explain and len(texts) != 2:
+        raise InputError(f"{len(texts)} texts were given; --explain takes exactly two. Put each text in quotes.")
+    if not explain and plot is not None:
+        raise InputError(f"--plot {plot} draws an explanation. Give --explain too.")
+    if top < 1:
+        raise InputError(f"--top is {top}; it must be 1 or larger.")
+    for number, text in enumerate(texts, start=1):
+        check_text(text, f"text {number} of the command line")
+    if plot is not None:
+        check_figure(plot)
+        check_writable(plot)
+
+
+def _print_matrix(embedder: MoEE, texts: list[str], *, as_json: bool) -> None:
     vectors = embedder.encode(texts)
     matrix = embedder.similarity(vectors, vectors)
     if as_json:
@@ -64,3 +112,39 @@ def similarity(
         for number, (text, row) in enumerate(zip(texts, matrix, strict=True), start=1)
     ]
     print_table(columns, rows)
+
+
+def _print_explanation(explanation: Explanation, top: int) -> None:
+    """Print the parts: of the views, of the layers, of the experts of the pair, and the experts of each text."""
+    views = (
+        ("hidden states (HS)", explanation.hidden_cosine, explanation.hidden),
+        ("routing weights (RW)", explanation.routing_cosine, explanation.routing),
+    )
+    rows = [[name, _shown(cosine, 3), f"{part:.4f}"] for name, cosine, part in views]
+    print_table(["view", ">cosine", ">part"], [*rows, ["similarity", "", f"{explanation.similarity:.4f}"]])
+    if explanation.routing_cosine is None:
+        return
+    layers = zip(explanation.layer_ids, explanation.layer_parts, strict=True)
+    print_text()
+    print_table([">layer", ">part"], [[str(layer), f"{part:.5f}"] for layer, part in layers], title="Parts of layers")
+    print_text()
+    print_table(
+        [">layer", ">expert", ">part", ">weight 1", ">weight 2"],
+        [
+            [str(each.layer), str(each.expert), f"{each.part:.5f}", *(f"{weight:.5f}" for weight in each.weights)]
+            for each in explanation.top_experts(top)
+        ],
+        title="Experts with the largest parts",
+    )
+    marking = (explanation.top_experts_of("a", top), explanation.top_experts_of("b", top))
+    for number, experts in enumerate(marking, start=1):
+        print_text()
+        print_table(
+            [">layer", ">expert", ">weight", ">usual weight"],
+            [[str(each.layer), str(each.expert), f"{each.weight:.5f}", _shown(each.mean, 5)] for each in experts],
+            title=f"Experts that mark text {number}",
+        )
+
+
+def _shown(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
