@@ -10,6 +10,7 @@ import pytest
 
 from moee import MoEE
 from moee.config import EmbedderConfig
+from moee.serve.auth import is_public
 from tests.serve.conftest import Running, WatchedBackend, serving
 
 KEY = "sk-right"
@@ -21,7 +22,7 @@ WORK: list[tuple[str, str, Any]] = [
     ("POST", "/explain", {"texts": ["a", "b"]}),
     ("POST", "/search", {"query": "a"}),
 ]
-READ = [("GET", path, None) for path in ("/info", "/map", "/v1/models", "/v1/models/fake", "/openapi.json", "/nothing")]
+READ = [("GET", path, None) for path in ("/info", "/map", "/v1/models", "/v1/models/fake", "/nothing")]
 WRONG = [
     None,
     "",
@@ -80,9 +81,19 @@ def test_the_right_key_opens_everything(server: Running, scheme: str) -> None:
         assert answer.status_code == 200, path
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ping", "/metrics", "/static/index.html"])
-def test_health_metrics_and_the_page_are_open(server: Running, path: str) -> None:
-    assert server.client.get(path).status_code == 200
+@pytest.mark.parametrize("path", ["/", "/health", "/ping", "/metrics", "/openapi.json", "/static/index.html"])
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer sk-wrong"}])
+def test_health_metrics_the_schema_and_the_page_are_open(server: Running, path: str, headers: dict[str, str]) -> None:
+    assert server.client.get(path, headers=headers).status_code == 200
+
+
+def test_the_open_schema_says_which_routes_ask_for_the_key(server: Running) -> None:
+    schema = server.client.get("/openapi.json")
+    assert KEY not in schema.text
+    assert schema.json()["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    for path, operations in schema.json()["paths"].items():
+        for operation in operations.values():
+            assert is_public(path) != bool(operation.get("security")), path
 
 
 @pytest.mark.parametrize(
