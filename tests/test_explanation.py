@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).parent / "golden" / "olmoe-tiny"
 TOLERANCE = 1e-6
 FUSIONS = get_args(Fusion)
 A, B = "A cat sat on the mat.", "The dog barked at the moon."
+QUERY_PROMPT, DOCUMENT_PROMPT = 'The query "{text}" asks in one word for:"', 'The text "{text}" is in one word about:"'
 SMALL = Views(
     hidden_states=np.array([[1, 2], [3, -1]], dtype=np.float32),
     routing_weights=np.array([[0.7, 0.3, 0.2, 0.5, 0.3], [0.1, 0.9, 0.2, 0.2, 0.6]], dtype=np.float32),
@@ -32,6 +33,15 @@ SMALL = Views(
 def model() -> MoEE:
     """A real OLMoE, tiny and random, calibrated on sentences that no test embeds."""
     embedder = MoEE.from_pretrained(GOLDEN, dtype="float32")
+    embedder.calibrate(calibration_texts()[1000:1100])
+    return embedder
+
+
+@pytest.fixture(scope="module")
+def asked() -> MoEE:
+    """The same with prompts, and statistics, of its own for queries and for documents."""
+    prompts = {"query_prompt": QUERY_PROMPT, "document_prompt": DOCUMENT_PROMPT}
+    embedder = MoEE.from_pretrained(GOLDEN, dtype="float32", **prompts)
     embedder.calibrate(calibration_texts()[1000:1100])
     return embedder
 
@@ -163,8 +173,8 @@ def test_top_experts_are_the_largest_parts_with_their_sign(model: MoEE) -> None:
 
 def test_top_experts_of_a_text_are_those_above_their_usual_weight(model: MoEE) -> None:
     found = model.explain(A, B)
-    assert found.mean_weights is not None
-    above = np.concatenate(found.weights_b) - np.concatenate(found.mean_weights)
+    assert found.mean_weights_b is not None
+    above = np.concatenate(found.weights_b) - np.concatenate(found.mean_weights_b)
     top = found.top_experts_of("b", 4)
     np.testing.assert_allclose([each.weight - (each.mean or 0) for each in top], np.sort(above)[::-1][:4])
     assert len(found.top_experts_of("b", 10_000)) == np.count_nonzero(above > 0)
@@ -172,7 +182,7 @@ def test_top_experts_of_a_text_are_those_above_their_usual_weight(model: MoEE) -
 
 def test_without_statistics_top_experts_of_a_text_are_those_of_the_largest_weights(model: MoEE) -> None:
     found = model.with_settings(calibration="none").explain(A, B)
-    assert found.mean_weights is None
+    assert (found.mean_weights_a, found.mean_weights_b) == (None, None)
     top = found.top_experts_of("a", 3)
     np.testing.assert_array_equal([each.weight for each in top], np.sort(np.concatenate(found.weights_a))[::-1][:3])
     assert {each.mean for each in top} == {None}
@@ -229,3 +239,72 @@ def test_what_cannot_be_explained_is_refused(model: MoEE) -> None:
         found.top_experts_of("c")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"shape \(2, 3\).*gives vectors of shape \(2, 7\)"):
         explain_vectors(np.zeros((2, 3), np.float32), SMALL, texts=("a", "b"), model="m", fusion="sum", alpha=1.0)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("calibration", ["none", "zscore", "spectral"])
+@pytest.mark.parametrize("alpha", [None, 0.3])
+def test_a_query_and_a_document_are_explained_as_they_are_encoded(
+    asked: MoEE, fusion: Fusion, calibration: str, alpha: float | None
+) -> None:
+    other = asked.with_settings(calibration=calibration)
+    found = other.explain(A, B, fusion=fusion, alpha=alpha, as_query=True)
+    assert_adds_up(found)
+    query, document = (
+        other.encode_query(A, fusion=fusion, alpha=alpha),
+        other.encode_document(B, fusion=fusion, alpha=alpha),
+    )
+    assert found.similarity == pytest.approx(float(query @ document), abs=TOLERANCE)
+    assert abs(found.similarity - other.explain(A, B, fusion=fusion, alpha=alpha).similarity) > 1e-4
+    assert abs(found.similarity - other.explain(B, A, fusion=fusion, alpha=alpha, as_query=True).similarity) > 1e-4
+    np.testing.assert_array_equal(
+        np.concatenate(found.weights_a), other.encode_views([A], prompt=QUERY_PROMPT).routing_weights[0]
+    )
+    np.testing.assert_array_equal(
+        np.concatenate(found.weights_b), other.encode_views([B], prompt=DOCUMENT_PROMPT).routing_weights[0]
+    )
+
+
+def test_weights_of_a_query_and_a_document_that_differ_meet_in_their_geometric_mean(asked: MoEE) -> None:
+    found = asked.explain(A, B, as_query=True)
+    one, other = (asked.with_settings(prompt=prompt).alpha for prompt in (QUERY_PROMPT, DOCUMENT_PROMPT))
+    assert abs(one - other) > 1e-3, "premise: each prompt has its own"
+    assert found.alpha == pytest.approx((one * other) ** 0.5)
+    assert found.hidden_cosine is not None
+    assert found.routing_cosine is not None
+    assert found.routing / found.hidden == pytest.approx(
+        (found.alpha or 0) * found.routing_cosine / found.hidden_cosine, rel=1e-4
+    )
+    assert asked.explain(A, B, as_query=True, alpha=0.3).alpha == 0.3
+
+
+def test_what_marks_a_query_is_measured_by_its_own_prompt(asked: MoEE) -> None:
+    found = asked.explain(A, B, as_query=True)
+    for means, prompt in ((found.mean_weights_a, QUERY_PROMPT), (found.mean_weights_b, DOCUMENT_PROMPT)):
+        assert means is not None
+        statistics = asked.with_settings(prompt=prompt).calibration
+        assert statistics is not None
+        np.testing.assert_array_equal(np.concatenate(means), statistics.routing_mean)
+    for text, weights, means in (
+        ("a", found.weights_a, found.mean_weights_a),
+        ("b", found.weights_b, found.mean_weights_b),
+    ):
+        best = found.top_experts_of(text, 1)[0]  # type: ignore[arg-type]
+        assert best.weight - (best.mean or 0) == pytest.approx(
+            (np.concatenate(weights) - np.concatenate(means or ())).max()
+        )
+
+
+@pytest.mark.parametrize("prompts", [{}, {"query_prompt": "Query: {text}"}, {"document_prompt": "Text: {text}"}])
+def test_the_configured_prompt_stands_in_for_one_that_is_missing(prompts: dict[str, str]) -> None:
+    fake = MoEE.from_pretrained("fake", calibration="none", **prompts)
+    found = fake.explain(A, B, as_query=True)
+    assert found.similarity == pytest.approx(float(fake.encode_query(A) @ fake.encode_document(B)), abs=TOLERANCE)
+    assert (found.to_dict() == fake.explain(A, B).to_dict()) == (not prompts)
+
+
+def test_a_query_and_a_document_are_checked_as_a_pair(asked: MoEE) -> None:
+    with pytest.raises(InputError, match="Text 1 is only whitespace"):
+        asked.explain(A, " ", as_query=True)
+    with pytest.raises(InputError, match="any two texts come out as opposites"):
+        asked.with_settings(calibration="batch").explain(A, B, as_query=True)

@@ -331,20 +331,6 @@ def routing_weight(config: EmbedderConfig, statistics: Calibration | None) -> fl
     return statistics.alpha(config.calibration) if statistics is not None else 1.0
 
 
-def check_pair(config: EmbedderConfig) -> None:
-    """Refuse to explain a pair of texts whose vectors would depend on nothing but each other.
-
-    Raises:
-        InputError: If they are standardised over the batch: of two rows one is then the negative of the other, and
-            their cosine is -1 whatever the texts are.
-    """
-    if config.calibration == "batch" and config.fusion != "hs":
-        raise InputError(
-            "calibration='batch' standardises texts over their batch, and any two texts come out as opposites. A pair "
-            "can be explained with calibration='spectral', 'zscore' or 'none', or by its hidden states (fusion='hs')."
-        )
-
-
 def batch_standardise(rows: Array, batch_size: int) -> Array:
     """Standardise every column over each batch of rows, as the original code of arXiv 2410.10814 does.
 

@@ -143,6 +143,10 @@ class EmbedderConfig:
         prompts = (self.prompt, self.query_prompt, self.document_prompt)
         return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
 
+    def search_prompts(self) -> tuple[str, str]:
+        """Return the prompts of a query and of documents: the main one where there is none of their own."""
+        return self.query_prompt or self.prompt, self.document_prompt or self.prompt
+
     def capture_plan(self, *, projections: bool = False) -> CapturePlan:
         """Return which rows of a forward pass the two views are made of.
 

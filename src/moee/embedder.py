@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 from moee import similarity as _similarity
 from moee.backends.base import Backend
 from moee.backends.loading import LoadOptions, backend_of, open_backend
-from moee.calibration import Calibration, check_pair, fused, routing_weight
+from moee.calibration import Calibration, fused, routing_weight
 from moee.calibration_store import find_statistics, store_statistics
 from moee.config import EmbedderConfig, recipe_config
 from moee.data import calibration_texts
 from moee.engine import OnBatch, compute_views, default_batch_tokens
 from moee.errors import InputError, NonFiniteActivationsError
-from moee.explanation import Explanation, explain_vectors
+from moee.explanation import Explanation
+from moee.pairs import Side, check_pair, explain_pair
 from moee.pooling import PaddingSide
 from moee.progress import progress_bar
 from moee.prompts import resolve_prompt
 from moee.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
 from moee.texts import check_texts, token_sequences
-from moee.types import Array, Fusion, ModelInfo, Views
+from moee.types import Array, Fusion, ModelInfo, Views, join_views
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -338,36 +339,35 @@ class MoEE:
         config = self._with(fusion=fusion, alpha=alpha, normalize=normalize)
         return fused(views, config, self._statistics(config))
 
-    def explain(self, a: str, b: str, *, fusion: Fusion | None = None, alpha: float | None = None) -> Explanation:
+    def explain(
+        self, a: str, b: str, *, fusion: Fusion | None = None, alpha: float | None = None, as_query: bool = False
+    ) -> Explanation:
         """Split the similarity of two texts into the parts that views, layers and experts add to it.
 
         Args:
             a: The first text.
-            b: The second text; both with the configured prompt.
+            b: The second text.
             fusion: As `encode`.
-            alpha: As `encode`.
+            alpha: As `encode`. `Searcher.search` weighs by `Searcher.alpha`, that of documents.
+            as_query: Embed `a` as `encode_query` does and `b` as `encode_document`; else both have the one prompt.
 
         Returns:
-            Parts that add up to the cosine of `encode([a, b])`.
+            Parts that add up to the cosine of `encode([a, b])`, or of `encode_query(a)` and `encode_document(b)`.
 
         Raises:
             InputError: If the vectors depend on their batch (`calibration="batch"`), or as `encode`.
             TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
         """
-        config = self._with(fusion=fusion, alpha=alpha)
-        check_pair(config)
-        check_texts([a, b], on_empty=config.on_empty)
-        statistics = self._statistics(config)
-        views = self._views([a, b], config, None)
-        return explain_vectors(
-            fused(views, config, statistics),
-            views,
-            texts=(a, b),
-            model=self.info.name,
-            fusion=config.fusion,
-            alpha=routing_weight(config, statistics),
-            mean_weights=statistics.routing_mean if statistics is not None else None,
-        )
+        prompts = self._config.search_prompts() if as_query else (self._config.prompt,) * 2
+        one, other = (self._with(fusion=fusion, alpha=alpha, prompt=prompt) for prompt in prompts)
+        check_pair(one)
+        check_texts([a, b], on_empty=one.on_empty)
+        sides = (Side(one, self._statistics(one)), Side(other, self._statistics(other)))
+        if one == other:
+            views = self._views([a, b], one, None)
+        else:
+            views = join_views([self._views([a], one, None), self._views([b], other, None)])
+        return explain_pair((a, b), views, sides, model=self.info.name)
 
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
         """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.similarity`."""

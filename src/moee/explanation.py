@@ -72,7 +72,8 @@ class Explanation:
         texts: The two texts.
         model: Name of the model.
         fusion: Of the vectors that are compared.
-        alpha: Weight of RW in `"sum"`; None in the other fusions, which use none.
+        alpha: Weight of RW in `"sum"`, the geometric mean of two if each text has its own; None in the other fusions,
+            which use none.
         similarity: Cosine of the two vectors: `hidden + routing`.
         hidden: Part of the hidden states (HS).
         routing: Part of the routing weights (RW): the sum of `parts`.
@@ -82,7 +83,9 @@ class Explanation:
         parts: For each layer `(num_experts,)` float64, what each expert adds; zeros under `"hs"`.
         weights_a: Routing weights of the first text as the model gave them, for each layer `(num_experts,)`.
         weights_b: The same of the second.
-        mean_weights: Their mean over the calibration texts; None without frozen statistics.
+        mean_weights_a: Mean weights over the calibration texts, with the prompt of the first text; None without frozen
+            statistics.
+        mean_weights_b: The same with the prompt of the second, which is another only for a query and a document.
     """
 
     texts: tuple[str, str]
@@ -98,7 +101,8 @@ class Explanation:
     parts: Layers
     weights_a: Layers
     weights_b: Layers
-    mean_weights: Layers | None
+    mean_weights_a: Layers | None
+    mean_weights_b: Layers | None
 
     @property
     def layer_parts(self) -> list[float]:
@@ -128,8 +132,8 @@ class Explanation:
         """Return the `n` experts that mark one of the texts most.
 
         A few experts of a router take much of the weight of every text, and say nothing about this one. With frozen
-        statistics experts are therefore ranked by how far the weight is above its mean over the calibration texts;
-        without, by the weight itself.
+        statistics experts are therefore ranked by how far the weight is above its mean over the calibration texts
+        with the text's own prompt; without, by the weight itself.
 
         Args:
             text: `"a"` is the first text, `"b"` the second.
@@ -140,8 +144,8 @@ class Explanation:
             InputError: If `n` is not 1 or larger.
         """
         check_choice("text", text, ("a", "b"))
-        weights = self._flat_a if text == "a" else self._flat_b
-        means = None if self.mean_weights is None else np.concatenate(self.mean_weights)
+        weights, usual = (self._flat_a, self.mean_weights_a) if text == "a" else (self._flat_b, self.mean_weights_b)
+        means = None if usual is None else np.concatenate(usual)
         if means is None:
             places = _largest(weights, n)
         else:
@@ -226,7 +230,7 @@ def explain_vectors(
     model: str,
     fusion: Fusion,
     alpha: float | None,
-    mean_weights: Wide | None = None,
+    mean_weights: tuple[Wide, Wide] | None = None,
 ) -> Explanation:
     """Split the cosine of two fused vectors into its parts.
 
@@ -238,7 +242,8 @@ def explain_vectors(
         model: Name of the model.
         fusion: That made the vectors.
         alpha: Weight of RW in `"sum"`.
-        mean_weights: Of the routing weights over the calibration texts, `(sum of num_experts,)`; None if unknown.
+        mean_weights: Of the routing weights over the calibration texts, for the prompt of each text
+            `(sum of num_experts,)`; None if unknown.
 
     Raises:
         InputError: If the vectors and views do not belong together.
@@ -256,6 +261,7 @@ def explain_vectors(
     products = wide[0] * wide[1] / (float(norms.prod()) or 1.0)
     parts = products[hidden_dim:] if routing_dim else np.zeros(views.routing_weights.shape[1])
     hidden, routing = float(products[:hidden_dim].sum()), float(parts.sum())
+    mean_a, mean_b = (None, None) if mean_weights is None else (_by_layer(m, views.num_experts) for m in mean_weights)
     return Explanation(
         texts=texts,
         model=model,
@@ -270,7 +276,8 @@ def explain_vectors(
         parts=_by_layer(parts, views.num_experts),
         weights_a=_by_layer(views.routing_weights[0], views.num_experts),
         weights_b=_by_layer(views.routing_weights[1], views.num_experts),
-        mean_weights=None if mean_weights is None else _by_layer(mean_weights, views.num_experts),
+        mean_weights_a=mean_a,
+        mean_weights_b=mean_b,
     )
 
 

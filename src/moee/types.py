@@ -5,6 +5,7 @@ Imports nothing of ours, and neither torch nor transformers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -163,3 +164,17 @@ class Views:
         position = self.layer_ids.index(layer_id)
         start = sum(self.num_experts[:position])
         return self.routing_weights[:, start : start + self.num_experts[position]]
+
+
+def join_views(parts: Sequence[Views]) -> Views:
+    """Return the views of several sets of texts as one, in their order.
+
+    Args:
+        parts: At least one, all with the routers of the same model. Projections are left out.
+    """
+    return Views(
+        np.concatenate([views.hidden_states for views in parts]),
+        np.concatenate([views.routing_weights for views in parts]),
+        parts[0].layer_ids,
+        parts[0].num_experts,
+    )

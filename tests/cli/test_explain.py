@@ -42,6 +42,17 @@ def test_explain_prints_views_layers_and_experts(moee: Run) -> None:
         ]
 
 
+def test_as_query_gives_each_text_its_own_prompt(moee: Run, tmp_path: Path) -> None:
+    prompts = {"query_prompt": "Query: {text}", "document_prompt": "Text: {text}"}
+    model = MoEE.from_pretrained("fake", calibration="none", **prompts)
+    model.save(tmp_path / "asked")
+    found = json.loads(moee("similarity", *PAIR, "-m", tmp_path / "asked", "--explain", "--as-query", "--json").stdout)
+    assert found == json.loads(json.dumps(model.explain(*PAIR, as_query=True).to_dict()))
+    product = float(model.encode_query(PAIR[0]) @ model.encode_document(PAIR[1]))
+    assert found["similarity"] == pytest.approx(product, abs=1e-6)
+    assert found["similarity"] != pytest.approx(model.explain(*PAIR).similarity, abs=1e-3)
+
+
 def test_without_routing_there_is_only_the_table_of_views(moee: Run) -> None:
     lines = moee("similarity", *PAIR, *FAKE, "--explain", "--fusion", "hs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["view", "hidden", "routing", "similarity"]
@@ -64,6 +75,7 @@ def test_plot_draws_the_heat_map(moee: Run, tmp_path: Path, suffix: str) -> None
         (("a", "b", "c", "--explain"), "3 texts were given; --explain takes exactly two."),
         (("a", "--explain"), "Only 1 text was given"),
         (("a", "b", "--plot", "x.png"), "--plot x.png draws an explanation. Give --explain too."),
+        (("a", "b", "--as-query"), "--as-query says how two texts are explained. Give --explain too."),
         (("a", "b", "--explain", "--plot", "x.pdf"), "its name must end in .png or .svg"),
         (("a", "b", "--explain", "--top", "0"), "--top is 0; it must be 1 or larger."),
         (("a", "b", "--explain", "--calibration", "batch"), "any two texts come out as opposites"),

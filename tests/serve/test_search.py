@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
+from moee.config import EmbedderConfig
 from moee.corpus import Columns
 from moee.data import calibration_texts
 from moee.fusion import fuse
@@ -120,6 +121,67 @@ def test_explain_gives_the_parts_of_the_library(indexed: Indexed, chosen: dict[s
     assert answer == json.loads(json.dumps(expected))
     parts = sum(part for layer in answer["layers"] for part in layer["parts"])
     assert answer["hidden"] + parts == pytest.approx(answer["similarity"], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
+    """An index whose queries and texts have prompts, and statistics, of their own."""
+    backend = WatchedBackend()
+    prompts = {"query_prompt": "Question: {text}", "document_prompt": "Answer: {text}"}
+    embedder = MoEE(backend, MoEE.from_pretrained("fake", **prompts).config)
+    folder = build(tmp_path_factory.mktemp("asked"), embedder)
+    with Searcher.open(folder, model=embedder) as searcher, serving(searcher.embedder, searcher) as server:
+        yield Indexed(server, searcher, backend)
+
+
+@pytest.mark.parametrize("fusion", [None, "hs", "rw", "sum"])
+@pytest.mark.parametrize("alpha", [None, 2.5])
+def test_a_hit_is_explained_with_the_score_that_it_was_found_by(
+    asked: Indexed, fusion: str | None, alpha: float | None
+) -> None:
+    hit = asked.server.post("/search", query=QUERY, k=1, fusion=fusion, alpha=alpha).json()["results"][0]
+    chosen = {"texts": [QUERY, hit["text"]], "fusion": fusion, "alpha": alpha}
+    found = asked.server.post("/explain", **chosen, as_query=True).json()
+    assert found["similarity"] == pytest.approx(hit["score"], abs=1e-5)
+    for name in ("hidden", "routing"):
+        if found[f"{name}_cosine"] is not None:
+            assert found[f"{name}_cosine"] == pytest.approx(hit[name], abs=1e-5)
+    assert found["hidden"] + found["routing"] == pytest.approx(found["similarity"], abs=1e-6)
+    for plain in ({}, {"as_query": False}):
+        other = asked.server.post("/explain", **chosen, **plain).json()
+        expected = asked.searcher.documents.explain(*chosen["texts"], fusion=fusion, alpha=alpha)  # type: ignore[arg-type]
+        assert other["similarity"] == pytest.approx(expected.similarity, abs=1e-6)
+        assert other["similarity"] != pytest.approx(found["similarity"], abs=1e-4)
+
+
+def test_a_query_without_a_prompt_of_its_own_has_the_main_one(serve: Serve, tmp_path: Path) -> None:
+    embedder = MoEE(WatchedBackend(), MoEE.from_pretrained("fake", document_prompt="Answer: {text}").config)
+    with (
+        Searcher.open(build(tmp_path, embedder), model=embedder) as searcher,
+        serve(searcher.embedder, searcher) as server,
+    ):
+        hit = server.post("/search", query=QUERY, k=1).json()["results"][0]
+        found = server.post("/explain", texts=[QUERY, hit["text"]], as_query=True).json()
+    assert found["similarity"] == pytest.approx(hit["score"], abs=1e-5)
+
+
+def test_without_an_index_a_query_is_explained_as_it_is_encoded(serve: Serve, backend: WatchedBackend) -> None:
+    config = EmbedderConfig(calibration="none", query_prompt="Query: {text}", document_prompt="Text: {text}")
+    embedder = MoEE(backend, config)
+    with serve(embedder) as server:
+        found = server.post("/explain", texts=["a", "b"], as_query=True).json()
+        long = server.post("/explain", texts=["a", "word " * 4096], as_query=True)  # and a word of the prompt
+    assert found["similarity"] == pytest.approx(
+        float(embedder.encode_query("a") @ embedder.encode_document("b")), abs=1e-6
+    )
+    assert long.status_code == 413
+    assert "Text 1 of texts is 4097 tokens with its prompt" in long.json()["error"]
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_as_query_is_true_or_false(indexed: Indexed, value: Any) -> None:
+    answer = indexed.server.post("/explain", texts=["a", "b"], as_query=value)
+    assert (answer.status_code, answer.json()["error_type"]) == (422, "validation")
 
 
 @pytest.mark.parametrize("texts", [["a"], ["a", "b", "c"], ["a", " "], "ab"])

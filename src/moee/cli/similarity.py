@@ -33,6 +33,13 @@ def similarity(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what makes two texts alike: the parts of views, layers and experts.")
     ] = False,
+    as_query: Annotated[
+        bool,
+        typer.Option(
+            "--as-query",
+            help="With --explain: the first text is a query and the second a document, each with its own prompt.",
+        ),
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --explain: draw the parts as a heat map, .png or .svg.")
     ] = None,
@@ -49,8 +56,9 @@ def similarity(
       moee similarity "A cat sat down." "A kitten took a seat." "Rates rose again."
       moee similarity "first text" "second text" --fusion rw --json
       moee similarity "first text" "second text" --explain --plot parts.png
+      moee similarity "a query" "a text that it found" -m papers.index/embedder --explain --as-query
     """
-    _check(texts, explain=explain, plot=plot, top=top)
+    _check(texts, explain=explain, as_query=as_query, plot=plot, top=top)
     embedder = options.open_model(
         model,
         recipe=recipe,
@@ -65,7 +73,7 @@ def similarity(
         precision=precision,
     )
     if explain:
-        explanation = embedder.explain(texts[0], texts[1])
+        explanation = embedder.explain(texts[0], texts[1], as_query=as_query)
         if plot is not None:
             explanation.heatmap(plot)
             note(f"Heat map: {plot}")
@@ -77,7 +85,7 @@ def similarity(
         _print_matrix(embedder, texts, as_json=as_json)
 
 
-def _check(texts: list[str], *, explain: bool, plot: Path | None, top: int) -> None:
+def _check(texts: list[str], *, explain: bool, as_query: bool, plot: Path | None, top: int) -> None:
     """Refuse what cannot be done before a model is loaded."""
     from moee.corpus import check_text
     from moee.figures import check_figure
@@ -89,6 +97,8 @@ def _check(texts: list[str], *, explain: bool, plot: Path | None, top: int) -> N
         raise InputError(f"{len(texts)} texts were given; --explain takes exactly two. Put each text in quotes.")
     if not explain and plot is not None:
         raise InputError(f"--plot {plot} draws an explanation. Give --explain too.")
+    if not explain and as_query:
+        raise InputError("--as-query says how two texts are explained. Give --explain too.")
     if top < 1:
         raise InputError(f"--top is {top}; it must be 1 or larger.")
     for number, text in enumerate(texts, start=1):

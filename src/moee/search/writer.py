@@ -17,7 +17,7 @@ from moee.index.reduction import Reducer
 from moee.progress import progress_bar
 from moee.search.searcher import blocks_of
 from moee.texts import TruncationWarning
-from moee.types import Views
+from moee.types import Views, join_views
 
 logger = logging.getLogger("moee")
 
@@ -109,19 +109,10 @@ class _Batch:
     def flush(self) -> None:
         if self._waiting:
             places = [place for each, _ in self._waiting for place in each]
-            views = _joined([views for _, views in self._waiting])
+            views = join_views([views for _, views in self._waiting])
             self._writer.write_views([self.records[place] for place in places], views)
             self._waiting.clear()
         self._flushed = time.monotonic()
-
-
-def _joined(parts: Sequence[Views]) -> Views:
-    return Views(
-        np.concatenate([views.hidden_states for views in parts]),
-        np.concatenate([views.routing_weights for views in parts]),
-        parts[0].layer_ids,
-        parts[0].num_experts,
-    )
 
 
 @contextmanager

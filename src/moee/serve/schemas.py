@@ -335,6 +335,11 @@ class ExplainRequest(_Strict):
     ]
     fusion: Fused = None
     alpha: Alpha = None
+    as_query: bool = Field(
+        False,
+        description="The first text is a query and the second a document, each embedded with its own prompt as "
+        "`/search` does; else both are documents.",
+    )
 
     @model_validator(mode="after")
     def _check_pair(self) -> ExplainRequest:

@@ -21,7 +21,7 @@ from moee.serve.finder import Blocks, Finder
 from moee.serve.limits import Door
 from moee.serve.logs import note
 from moee.serve.metrics import Metrics
-from moee.serve.schemas import Inputs, SearchRequest
+from moee.serve.schemas import ExplainRequest, Inputs, SearchRequest
 from moee.serve.settings import Settings
 from moee.types import Fusion
 
@@ -52,6 +52,8 @@ class Service:
         self._finder = None if searcher is None else Finder(searcher)
         # what is explained are texts of the index, if there is one
         self._explainer = embedder if searcher is None else searcher.documents
+        self._asked = embedder if searcher is None else searcher.embedder
+        self._search_alpha = None if searcher is None else searcher.alpha
 
     @property
     def model_id(self) -> str:
@@ -122,14 +124,7 @@ class Service:
             Refusal: If there are too many texts, or one is too long, or all together are.
         """
         self.check_number(len(texts), param)
-        started = time.perf_counter()
-        counts = await self._tokenizing(lambda: self.encoder.count_tokens(texts, prompt))
-        tokenization_s = time.perf_counter() - started
-        tokens = self._cut(counts, truncate=truncate, param=param)
-        self.metrics.tokenization.observe(tokenization_s)
-        self.metrics.input_tokens.observe(sum(tokens))
-        note(inputs=len(texts), tokens=sum(tokens), tokenization_ms=tokenization_s * 1e3)
-        return tokens
+        return await self._counted(lambda: self.encoder.count_tokens(texts, prompt), truncate=truncate, param=param)
 
     async def search(self, request: SearchRequest) -> dict[str, Any]:
         """Return the texts of the index that are most like a query; see `Finder.find`.
@@ -150,17 +145,30 @@ class Service:
 
         return await finder.find(request, embed)
 
-    async def explain(self, texts: Sequence[str], *, fusion: Fusion | None, alpha: float | None) -> Explanation:
+    async def explain(self, request: ExplainRequest) -> Explanation:
         """Split the similarity of two texts into its parts.
 
         Raises:
             Refusal: As `count_tokens`.
             MoEEError: If the texts cannot be embedded.
         """
-        embedder = self._explainer
-        await self.count_tokens(texts, embedder.config.prompt, truncate=None, param="texts")
+        texts, as_query, alpha = request.texts, request.as_query, request.alpha
+        embedder = self._asked if as_query else self._explainer
+        config = embedder.config
+        if as_query and alpha is None:
+            alpha = self._search_alpha  # a search weighs by that of documents, whatever the query's prompt would
+        prompts = config.search_prompts() if as_query else (config.prompt, config.prompt)
+        self.check_number(len(texts), "texts")
+        pair = list(zip(texts, prompts, strict=True))
+        await self._counted(
+            lambda: [count for text, prompt in pair for count in self.encoder.count_tokens([text], prompt)],
+            truncate=None,
+            param="texts",
+        )
         one, other = texts
-        return await self.batcher.call(lambda: embedder.explain(one, other, fusion=fusion, alpha=alpha))
+        return await self.batcher.call(
+            lambda: embedder.explain(one, other, fusion=request.fusion, alpha=alpha, as_query=as_query)
+        )
 
     async def texts_of(self, inputs: Inputs, *, param: str) -> list[str]:
         """Return the texts of a request; token ids are turned back into text.
@@ -219,6 +227,17 @@ class Service:
                 "or start the server with a larger --max-client-batch-size.",
                 param=param,
             )
+
+    async def _counted(self, count: Callable[[], list[int]], *, truncate: bool | None, param: str) -> list[int]:
+        """Count tokens on the tokenizer's thread, and return them after the cut; see `count_tokens`."""
+        started = time.perf_counter()
+        counts = await self._tokenizing(count)
+        tokenization_s = time.perf_counter() - started
+        tokens = self._cut(counts, truncate=truncate, param=param)
+        self.metrics.tokenization.observe(tokenization_s)
+        self.metrics.input_tokens.observe(sum(tokens))
+        note(inputs=len(tokens), tokens=sum(tokens), tokenization_ms=tokenization_s * 1e3)
+        return tokens
 
     def _cut(self, counts: Sequence[int], *, truncate: bool | None, param: str) -> list[int]:
         """Return the tokens of every text after the cut, or refuse those that are too long."""

@@ -63,6 +63,8 @@ const weight = createWeight({ moved: alphaMoved, rested: () => void alphaRested(
 
 const compare = createCompare({
   alpha: () => state.alpha,
+  // a hit may read as the query does; it stays a text of the index
+  asksQuery: (first) => Boolean(first) && first === state.query && known(first).id === null,
   edited: (texts) => {
     state.pair = texts.map(known);
     showChosen();

@@ -33,7 +33,13 @@ function sentence({ similarity, hidden, routing }) {
 
 /**
  * The view.
- * @param {{alpha: () => number, edited: (pair: string[]) => void, guard: Function, announce: (text: string) => void}} page
+ * @param {{
+ *   alpha: () => number,
+ *   asksQuery: (first: string) => boolean,
+ *   edited: (pair: string[]) => void,
+ *   guard: Function,
+ *   announce: (text: string) => void,
+ * }} page
  */
 export function createCompare(page) {
   const inputs = [byId("text-a"), byId("text-b")];
@@ -44,10 +50,10 @@ export function createCompare(page) {
   const heat = createHeat();
   const latest = new Latest();
   let explanation = null; // as the server gave it
-  let answered = ""; // the texts and alpha that it belongs to
+  let answered = ""; // what was asked for it
 
   const texts = () => inputs.map((input) => input.value.trim());
-  const key = (pair, alpha) => JSON.stringify([pair, alpha]);
+  const question = (pair, alpha) => ({ texts: pair, fusion: "sum", alpha, as_query: page.asksQuery(pair[0]) });
 
   function fail(message, input) {
     error.textContent = message;
@@ -106,10 +112,11 @@ export function createCompare(page) {
   /** Ask for the exact explanation, unless it is at hand. */
   async function ask(alpha) {
     const pair = texts();
-    if (!pair[0] || !pair[1] || answered === key(pair, alpha)) return;
+    const asked = question(pair, alpha);
+    if (!pair[0] || !pair[1] || answered === JSON.stringify(asked)) return;
     if (body.hidden) place.replaceChildren(waitCard("Reading both texts \u2026", "The model reads each text once."));
     const answer = await latest.run((signal) =>
-      page.guard(() => request("explain", { texts: pair, fusion: "sum", alpha }, signal), (problem) => {
+      page.guard(() => request("explain", asked, signal), (problem) => {
         place.replaceChildren();
         fail(problem.message, null);
       }),
@@ -117,7 +124,7 @@ export function createCompare(page) {
     if (!answer) return;
     error.hidden = true;
     explanation = answer;
-    answered = key(pair, alpha);
+    answered = JSON.stringify(asked);
     await draw(answer);
     page.announce(`Similarity ${signed(answer.similarity)}. ${sentence(answer)}`);
   }

@@ -29,7 +29,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/explain", response_model=ExplanationAnswer, responses=tei_errors(424, *EMBEDDING))
     async def explain(request: ExplainRequest) -> JsonAnswer:
         """Split the similarity of two texts into the parts that views, layers and experts add to it."""
-        explanation = await service.explain(request.texts, fusion=request.fusion, alpha=request.alpha)
+        explanation = await service.explain(request)
         return JsonAnswer({**explanation.to_dict(), "model": service.model_id})
 
     @routes.get("/map", response_model=MapAnswer, responses=tei_errors(404, *READING))

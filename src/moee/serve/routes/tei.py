@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from moee.config import EmbedderConfig
 from moee.serve.answers import JsonAnswer, json_list, wire
 from moee.serve.metrics import CONTENT_TYPE
 from moee.serve.routes.described import EMBEDDING, KEY, READING, tei_errors
@@ -55,7 +54,7 @@ def router(service: Service) -> APIRouter:
         """Order texts by how alike they are to a query, best first."""
         query, texts = (
             service.options(prompt_name=prompt, fusion=request.fusion, alpha=request.alpha)
-            for prompt in _prompts(service.encoder.embedder.config)
+            for prompt in service.encoder.embedder.config.search_prompts()
         )
         if query == texts:  # one turn of the model for both
             both, _ = await service.embed(
@@ -109,11 +108,6 @@ def public_router(service: Service) -> APIRouter:
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)
 
     return routes
-
-
-def _prompts(config: EmbedderConfig) -> tuple[str, str]:
-    """Return the prompts of a query and of documents."""
-    return config.query_prompt or config.prompt, config.document_prompt or config.prompt
 
 
 def _cosines(service: Service, one: Array, many: Array) -> list[float]:
