@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.page import Page, number
-from tests.browser.server import Server
+from tests.browser.page import Page, number, tab
+from tests.browser.server import Server, run
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +70,44 @@ def test_why_compares_a_result_with_the_query(page: Page) -> None:
     page.click("[data-fusion=sum] .why", 2)
     shown(page)
     assert texts(page) == [QUERY, result]
+
+
+@pytest.fixture
+def prompted(tmp_path: Path, corpus: Path, environment: dict[str, str]) -> Iterator[Server]:
+    """A server over an index whose queries and texts have prompts of their own."""
+    prompts = ("--query-prompt", "Question: {text}", "--document-prompt", "Answer: {text}")
+    columns = ("--id-column", "id", "--fields", "topic,place")
+    run(
+        "index", "build", corpus, "--out", tmp_path / "index", "-m", "fake", *columns, *prompts, environment=environment
+    )
+    server = Server("--index", tmp_path / "index", environment=environment, log=tmp_path / "log").start()
+    yield server
+    server.stop()
+
+
+def test_why_explains_the_score_that_a_result_was_found_by(browser: Chrome, prompted: Server) -> None:
+    with tab(browser, prompted.url) as page:
+        page.open()
+        page.search(QUERY)
+        results, score = page.hits("sum"), page.scores("sum")[0]
+        page.click("[data-fusion=sum] .why", 0)
+        assert shown(page)[0] == pytest.approx(score, abs=6e-3)
+        alpha = prompted.get("/info")["index"]["alpha"]
+        pair = {"texts": [QUERY, results[0]], "fusion": "sum", "alpha": alpha}
+        exact = prompted.post("/explain", **pair, as_query=True)["similarity"]
+        alike = prompted.post("/explain", **pair)["similarity"]
+        assert abs(exact - alike) > 0.01, "premise: the prompts make a difference"
+        assert shown(page)[0] == pytest.approx(exact, abs=6e-4)
+        page.driver.refresh()  # the address says all that it takes
+        assert shown(page)[0] == pytest.approx(exact, abs=6e-4)
+        page.click("[data-view=search]")
+        page.wait_results()
+        page.click("#tray-clear")
+        for place in (0, 1):
+            page.click("[data-fusion=sum] .hit-main", place)
+        alike = prompted.post("/explain", texts=results[:2], fusion="sum", alpha=alpha)["similarity"]
+        page.wait(lambda: number(page.text("#similarity")) == pytest.approx(alike, abs=6e-4), "two texts of the index")
+        page.check_console()
 
 
 def test_experts_are_listed_as_the_server_ranks_them(page: Page, server: Server) -> None:
