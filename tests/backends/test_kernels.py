@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from moee.backends.huggingface import text_model_of
 from moee.backends.kernels.by_expert import by_expert
 from moee.backends.kernels.masked_dense import masked_dense_experts
+from moee.backends.kernels.row_counts import few_shapes
 from moee.backends.kernels.select import KERNEL, choose, describe_kernel, experts_kernel, experts_of
 from tests.architectures.tiny import SEQUENCES, build, tiny_config
 
@@ -67,6 +69,35 @@ def test_an_expert_that_is_chosen_twice_counts_twice() -> None:
     with torch.inference_mode():
         expected = experts(states, index, weights)
         torch.testing.assert_close(masked_dense_experts(experts, states, index, weights), expected)
+
+
+@pytest.mark.parametrize("model_type", ["olmoe", "gpt_oss", "mixtral"])
+def test_experts_that_are_given_more_rows_add_only_their_own(model_type: str) -> None:
+    model = _model(model_type).bfloat16()
+    experts: Any = experts_of(model)[0]
+    generator = torch.Generator().manual_seed(0)
+    number = experts.down_proj.shape[0]
+    states = torch.randn(70, model.config.hidden_size, generator=generator).bfloat16()
+    index = torch.stack([torch.randperm(number, generator=generator)[:2] for _ in range(70)])
+    index[:40, 0] = number - 1  # the last expert has most: its filler lies beyond the last pair
+    index[:40, 1] = 0
+    weights = torch.rand(70, 2, generator=generator)
+    with torch.inference_mode():
+        found = by_expert(experts, states, index, weights)
+        expected = by_expert(_float(experts), states.float(), index, weights)
+    # bfloat16 rounds two products and the gate
+    torch.testing.assert_close(found.float(), expected, atol=3e-2 * float(expected.abs().max()), rtol=0)
+
+
+def _float(experts: Any) -> Any:
+    return copy.deepcopy(experts).float()
+
+
+def test_few_numbers_of_rows_occur() -> None:
+    used = {few_shapes(count) for count in range(1, 4097)}
+    assert len(used) < 110
+    assert all(count <= few_shapes(count) < count + max(16, count / 8) for count in range(1, 4097))
+    assert {size % 16 for size in used} == {0}
 
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])

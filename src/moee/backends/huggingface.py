@@ -14,6 +14,7 @@ import numpy as np
 from moee.architectures import Architecture
 from moee.backends.batch import Batch, Work
 from moee.backends.capture import Captured, capture
+from moee.backends.kernels.norms import norms_in_pieces
 from moee.backends.kernels.select import describe_kernel, experts_kernel
 from moee.backends.out_of_memory import naming_the_knobs
 from moee.backends.packing import Packing, States, packed_attention_in
@@ -27,6 +28,7 @@ from moee.backends.routers import (
     settle_outputs,
 )
 from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
+from moee.memory import keep_freed_memory
 from moee.pooling import PaddingSide, TokenLayout
 from moee.types import Activations, Array, CapturePlan, ModelInfo
 
@@ -76,6 +78,9 @@ class HuggingFaceBackend:
     The model is put into evaluation mode and otherwise left as it is; it may be one that the caller goes on using.
     """
 
+    _bounds_memory = False
+    """Whether what the process holds is counted: then nothing may be kept that is not needed."""
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -107,6 +112,8 @@ class HuggingFaceBackend:
         self._tokenizer_lock = threading.Lock()
         self.work = Work()
         self._info = self._describe(name, fingerprint)
+        if self._model.device.type == "cpu" and not self._bounds_memory:
+            keep_freed_memory()
 
     @property
     def info(self) -> ModelInfo:
@@ -228,7 +235,7 @@ class HuggingFaceBackend:
         import torch
 
         final = self._num_layers - 1
-        with torch.inference_mode(), experts_kernel(self._model):
+        with torch.inference_mode(), experts_kernel(self._model), norms_in_pieces(self._model):
             batch = self._batch(sequences, plan, shared)
             if batch.packing is not None:
                 batch.packing.prefix = self._prefix.states(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from moee.backends.batch import Batch, Work
 from moee.backends.huggingface import HuggingFaceBackend
+from moee.backends.kernels.norms import norms_in_pieces
 from moee.backends.kernels.select import experts_kernel
 from moee.backends.layer_store import LayerStore, Prepare
 from moee.backends.out_of_memory import naming_the_knobs
@@ -82,6 +83,8 @@ class SweepBackend(HuggingFaceBackend):
         widths: Width of each router, in layer order: it cannot be probed without reading the whole model.
         prepare: Called with each layer as it comes.
     """
+
+    _bounds_memory = True
 
     def __init__(
         self,
@@ -171,8 +174,9 @@ class SweepBackend(HuggingFaceBackend):
             logger.info("sweep: %d tokens through %d layers", tokens, self._store.num_layers)
             self._note_calls(travellers)
             for number, layer in self._store.layers(prepare=self._prepare):
-                for passage in travellers:
-                    self._through(number, layer, passage, plan)
+                with norms_in_pieces(layer):
+                    for passage in travellers:
+                        self._through(number, layer, passage, plan)
             self._finish(passages, plan)
         for passage in passages:
             self.work += passage.batch.work

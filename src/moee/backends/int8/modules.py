@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from moee.backends.int8.product import PackedMatrix, quantize_rows
+from moee.backends.kernels.row_counts import few_shapes
 from moee.backends.routers import TOP_K_KEYS, config_value
 from moee.errors import UnsupportedArchitectureError
 
@@ -173,15 +175,20 @@ def _one_by_one(
     tokens = order // index.shape[-1]
     weights = given.reshape(-1)[order].float()[:, None]
     rows, scales = quantize_rows(states)  # once for all experts
+    counts = torch.bincount(experts, minlength=packed.num_experts).tolist()
+    # an expert is given rows of the next one too, or the first token's, and what it makes of them is dropped
+    more = few_shapes(max(counts))
+    given, factors = pad(tokens, (0, more)), pad(weights, (0, 0, 0, more))
     out = torch.zeros(states.shape, dtype=torch.float32)
     start = 0
-    for expert, count in enumerate(torch.bincount(experts, minlength=packed.num_experts).tolist()):
+    for expert, count in enumerate(counts):
         if count == 0:
             continue
-        pairs = slice(start, start + count)
-        chosen = tokens[pairs]
+        pairs = slice(start, start + few_shapes(count))
+        chosen = given[pairs]
         both = packed.first[expert].multiply(rows.index_select(0, chosen), scales.index_select(0, chosen))
-        out.index_add_(0, chosen, _second_half(module, packed, expert, both, weights[pairs]))
+        found = _second_half(module, packed, expert, both, factors[pairs])
+        out.index_add_(0, chosen[:count], found[:count])
         start += count
     return out
 

@@ -1,8 +1,8 @@
 """Experts one after the other, each with all of its tokens at once.
 
 The pairs of token and expert are sorted once. Every expert that was chosen gets one pair of matrix products over its
-tokens, the routing weight is put on the narrow side of the second product, and the sum over experts is kept in
-float32. Nothing of the size `tokens * top_k * dim` is ever held, so a batch may be long.
+tokens; what it makes of them is weighed and summed over experts in float32. Nothing of the size
+`tokens * top_k * dim` is ever held, so a batch may be long.
 
 The weights may be kept in another dtype than the computation's (bfloat16 in memory on a processor that computes in
 float32): one expert at a time is then cast, which costs little once an expert has a few hundred tokens.
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from moee.backends.kernels.row_counts import compiles_per_shape, few_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -38,16 +40,24 @@ def by_expert(
     experts = top_k_index.reshape(-1)
     order = torch.argsort(experts, stable=True)
     tokens = order // top_k
-    weights = top_k_weights.reshape(-1)[order].to(hidden_states.dtype)[:, None]
+    weights = top_k_weights.reshape(-1)[order].float()[:, None]
     counts = torch.bincount(experts, minlength=self.down_proj.shape[0]).tolist()
+    rows_for = few_shapes if compiles_per_shape(hidden_states) else int
+    most = rows_for(max(counts))
+    # an expert is given rows of the next one too, or the first token's, and what it makes of them is dropped
+    rows = torch.nn.functional.pad(tokens, (0, most))
     out = torch.zeros(hidden_states.shape, dtype=torch.float32, device=hidden_states.device)
-    run = _Plain(self, hidden_states, max(counts)) if _is_plain(self) else partial(_expert, self, hidden_states)
+    weighted = torch.empty(most, out.shape[1], dtype=torch.float32, device=out.device)
+    run = _Plain(self, hidden_states, most) if _is_plain(self) else partial(_expert, self, hidden_states)
     start = 0
     for expert, count in enumerate(counts):
         if count == 0:
             continue
         pairs = slice(start, start + count)
-        out.index_add_(0, tokens[pairs], run(expert, tokens[pairs], weights[pairs]).float())
+        found = run(expert, rows[start : start + rows_for(count)])[:count]
+        # cast first: a product of two dtypes runs without vector instructions
+        piece = weighted[:count].copy_(found).mul_(weights[pairs])
+        out.index_add_(0, tokens[pairs], piece)
         start += count
     return out.to(hidden_states.dtype)
 
@@ -73,7 +83,7 @@ class _Plain:
         self._inner = states.new_empty(most, module.gate_up_proj.shape[1])
         self._outer = states.new_empty(most, module.down_proj.shape[1])
 
-    def __call__(self, expert: int, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def __call__(self, expert: int, tokens: torch.Tensor) -> torch.Tensor:
         import torch
 
         dtype = self._states.dtype
@@ -81,25 +91,18 @@ class _Plain:
         given = torch.index_select(self._states, 0, tokens, out=self._given[: len(tokens)])
         inner = torch.mm(given, first.t(), out=self._inner[: len(tokens)])
         gate, up = inner.chunk(2, dim=-1)
-        active = torch.nn.functional.silu(gate, inplace=True).mul_(up).mul_(weights)
+        active = torch.nn.functional.silu(gate, inplace=True).mul_(up)
         return torch.mm(active, second.t(), out=self._outer[: len(tokens)])
 
 
-def _expert(
-    module: Any, states: torch.Tensor, expert: int, tokens: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Run the states of some tokens through one expert, of any layout, and weigh the result."""
+def _expert(module: Any, states: torch.Tensor, expert: int, tokens: torch.Tensor) -> torch.Tensor:
+    """Run the states of some tokens through one expert, of any layout."""
     first = "gate_up_proj" if module.has_gate else "up_proj"
     inner = _linear(module, first, expert, states.index_select(0, tokens))
     inner = module._apply_gate(inner) if module.has_gate else module.act_fn(inner)
+    out = _linear(module, "down_proj", expert, inner)
     # transformers 5.19 has no experts with a norm, nor the attribute
-    if module.has_bias or getattr(module, "has_post_expert_norm", False):
-        out = _linear(module, "down_proj", expert, inner)
-        if getattr(module, "has_post_expert_norm", False):
-            out = module.post_expert_norm(out)
-        return out.mul_(weights)
-    # the second product is linear: weighing what goes in is the same, and that side is narrower
-    return _linear(module, "down_proj", expert, inner.mul_(weights))
+    return module.post_expert_norm(out) if getattr(module, "has_post_expert_norm", False) else out
 
 
 def _linear(module: Any, name: str, expert: int, states: torch.Tensor) -> torch.Tensor:
