@@ -168,7 +168,7 @@ def _title(document: Mapping[str, Any]) -> str:
     model, load = document["model"], document["workload"]["name"]
     name = model["title"] or model["name"]
     layers = f", {model['layers']} of {model['layers_published']} layers" if model["random_weights"] else ""
-    return f"{name}{layers}: {WORKLOADS[load]}"
+    return f"{name}{layers}, {model['dtype']}: {WORKLOADS[load]}"
 
 
 def _speed(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:

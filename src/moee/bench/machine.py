@@ -139,7 +139,7 @@ def describe(device: str, threads: int) -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "processor": _processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": _instructions(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": threads,
         "memory_bytes": _total_bytes(),
@@ -148,6 +148,14 @@ def describe(device: str, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
     }
     return facts | {"versions": {name: found for name in _PACKAGES if (found := _version(name))}}
+
+
+def _instructions() -> str:
+    """Name the vector instructions that torch uses, and the matrix ones, which it does not count among them."""
+    import torch
+
+    vectors = str(torch.backends.cpu.get_cpu_capability())
+    return f"{vectors}, AMX" if torch.cpu._is_amx_tile_supported() else vectors
 
 
 def _processor() -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from moee.backends.kernels.plain import is_plain
 from moee.backends.kernels.row_counts import compiles_per_shape, few_shapes
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def by_expert(
     rows = torch.nn.functional.pad(tokens, (0, most))
     out = torch.zeros(hidden_states.shape, dtype=torch.float32, device=hidden_states.device)
     weighted = torch.empty(most, out.shape[1], dtype=torch.float32, device=out.device)
-    run = _Plain(self, hidden_states, most) if _is_plain(self) else partial(_expert, self, hidden_states)
+    run = _Plain(self, hidden_states, most) if is_plain(self) else partial(_expert, self, hidden_states)
     start = 0
     for expert, count in enumerate(counts):
         if count == 0:
@@ -60,17 +61,6 @@ def by_expert(
         out.index_add_(0, tokens[pairs], piece)
         start += count
     return out.to(hidden_states.dtype)
-
-
-def _is_plain(module: Any) -> bool:
-    """Whether an expert is `down(silu(gate(x)) * up(x))` and nothing else, as most are."""
-    import torch
-    from transformers.activations import SiLUActivation
-    from transformers.integrations.moe import _default_apply_gate
-
-    odd = module.has_bias or module.is_transposed or getattr(module, "has_post_expert_norm", False)
-    gated = module.has_gate and type(module)._apply_gate is _default_apply_gate
-    return gated and not odd and isinstance(module.act_fn, torch.nn.SiLU | SiLUActivation)
 
 
 class _Plain:

@@ -6,7 +6,10 @@ weighed zero, is the same sum as a pair of products for each expert, with far fe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from moee.backends.kernels.plain import is_plain
 
 if TYPE_CHECKING:
     import torch
@@ -51,13 +54,44 @@ def masked_dense_experts(
     weights = torch.zeros(tokens, experts, dtype=hidden_states.dtype, device=hidden_states.device)
     # added, not set: a table of fixed choices may name an expert twice (DeepSeek-V4)
     weights.scatter_add_(1, top_k_index, top_k_weights.to(weights.dtype))
-    gate_up = self.gate_up_proj.reshape(-1, dim)
+    activate = _plain(self) if is_plain(self) else _any(self)
     down = self.down_proj.permute(1, 0, 2).reshape(dim, -1)
     out = torch.empty_like(hidden_states)
     step = max(1, _MAX_ELEMENTS // (experts * double_width))
     for start in range(0, tokens, step):
         rows = slice(start, start + step)
-        both = torch.nn.functional.linear(hidden_states[rows], gate_up)
-        active = self._apply_gate(both.view(-1, experts, double_width)).mul_(weights[rows, :, None])
-        out[rows] = torch.nn.functional.linear(active.reshape(len(active), -1), down)
+        active = activate(hidden_states[rows]).view(-1, experts, double_width // 2).mul_(weights[rows, :, None])
+        out[rows] = torch.nn.functional.linear(active.view(len(active), -1), down)
     return out
+
+
+def _plain(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what makes of states the gated inner ones of all experts, `(tokens, experts * width)`.
+
+    The gates of all experts are put side by side, and so is what they gate: on pieces of one expert's width, the steps
+    between the products took as long as those.
+    """
+    import torch
+
+    gates, ups = (half.reshape(-1, half.shape[-1]) for half in module.gate_up_proj.chunk(2, dim=1))
+
+    def activate(states: torch.Tensor) -> torch.Tensor:
+        gate = torch.nn.functional.linear(states, gates)
+        return torch.nn.functional.silu(gate, inplace=True).mul_(torch.nn.functional.linear(states, ups))
+
+    return activate
+
+
+def _any(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the same for experts with a gate of their own."""
+    import torch
+
+    experts, double_width, dim = module.gate_up_proj.shape
+    gate_up = module.gate_up_proj.reshape(-1, dim)
+
+    def activate(states: torch.Tensor) -> torch.Tensor:
+        both = torch.nn.functional.linear(states, gate_up)
+        active: torch.Tensor = module._apply_gate(both.view(-1, experts, double_width))
+        return active.reshape(len(active), -1)
+
+    return activate
