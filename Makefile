@@ -94,7 +94,9 @@ bench: $(VENV)/.installed-dev
 # Widths of published models with random weights, and as many layers as fit in float32: bfloat16 machines take twice.
 # `mixed` has few layers, or the padding of the peers takes hours; three batches of 32, so that sorting can show.
 PERFORMANCE := benchmarks/results/performance
-BENCH = $(BIN)/moee bench --json $(PERFORMANCE)/$(1).json --plot docs/figures/$(1)
+# SUFFIX keeps what another machine measured: `make bench-performance SUFFIX=-bfloat16`.
+SUFFIX ?=
+BENCH = $(BIN)/moee bench --json $(PERFORMANCE)/$(1)$(SUFFIX).json --plot docs/figures/$(1)$(SUFFIX)
 bench-performance: $(VENV)/.installed-dev
 	@mkdir -p $(PERFORMANCE) docs/figures
 	$(call BENCH,demo-short) -m demo --workload short --texts 500 --rounds 5
@@ -103,11 +105,12 @@ bench-performance: $(VENV)/.installed-dev
 	$(call BENCH,olmoe-short) -m olmoe --layers 8 --workload short --texts 128
 	$(call BENCH,olmoe-mixed) -m olmoe --layers 4 --workload mixed --texts 96
 	$(call BENCH,olmoe-single) -m olmoe --layers 8 --workload single --texts 20
+	$(call BENCH,olmoe-chunk) -m olmoe --layers 4 --texts 700 --peers none --batch-tokens 8192
 	$(call BENCH,qwen1.5-moe-short) -m qwen1.5-moe --workload short --texts 128
 	$(call BENCH,deepseek-moe-short) -m deepseek-moe --workload short --texts 128
 	$(call BENCH,law) --law all
-	$(BIN)/python benchmarks/sweep.py --layers 16 --memory 4GiB --tokens 20000 --json $(PERFORMANCE)/sweep.json
-	$(BIN)/python benchmarks/precision.py --sts 250 --wider --json $(PERFORMANCE)/precision.json
+	$(BIN)/python benchmarks/sweep.py --layers 16 --memory 4GiB --tokens 20000 --json $(PERFORMANCE)/sweep$(SUFFIX).json
+	$(BIN)/python benchmarks/precision.py --sts 250 --wider --json $(PERFORMANCE)/precision$(SUFFIX).json
 	$(BIN)/python scripts/performance_page.py
 
 bench-quality: $(VENV)/.installed-dev

@@ -15,28 +15,35 @@ from pathlib import Path
 import pytest
 
 from moee.data import calibration_texts
+from moee.index.flat import FlatStore
+from moee.index.lancedb import LanceStore
+from moee.index.pgvector import PgVectorStore
 from moee.search.index_folder import open_index
 from moee.search.manifest import is_index
 
 NUM_TEXTS = 1200
-NUM_KILLS = 20
+NUM_KILLS = {"flat": 20, "lancedb": 8, "pgvector": 8}
 
 # Samples and windows are made small, and every batch is written at once, so that a kill has many places to hit; what is
 # about to be written is noted, so that half a batch would be seen.
 PROGRAM = """
 import json, sys
-from moee.index.flat import FlatStore
+from importlib import import_module
 from moee.search import sample, writer
 from moee.cli import main
 sample.SAMPLE_ROWS, writer.WINDOW_ROWS, writer.FLUSH_S = 300, 200, 0.0
-notes, upsert = sys.argv.pop(1), FlatStore.upsert
+notes, module, name = sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1)
+store = getattr(import_module(module), name)
+upsert = store.upsert
 def noted(self, records, vectors):
     with open(notes, "a") as stream:
         stream.write(json.dumps([record.id for record in records]) + chr(10))
     upsert(self, records, vectors)
-FlatStore.upsert = noted
+store.upsert = noted
 main()
 """
+
+CLASSES: dict[str, type] = {"flat": FlatStore, "lancedb": LanceStore, "pgvector": PgVectorStore}
 
 Contents = dict[str, tuple[str, bytes]]
 
@@ -68,14 +75,24 @@ def check_whole(found: Contents, before: Contents, expected: Contents, notes: Pa
 class Runs:
     """Runs `moee index ...` to its end, or kills it."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, environment: dict[str, str], folder: Path, store: str, url: str | None) -> None:
         self._environment = {**environment, "OMP_NUM_THREADS": "1"}
         self._folder = folder
+        self._store = CLASSES[store]
+        self._named = url or store
+        self.kind = store
+        self.kills = NUM_KILLS[store]
         self.notes = folder / "notes"
 
     def _command(self, arguments: list[str]) -> list[str]:
         self.notes.unlink(missing_ok=True)
-        return [sys.executable, "-c", PROGRAM, str(self.notes), "index", *arguments]
+        store = [self._store.__module__, self._store.__name__]
+        return [sys.executable, "-c", PROGRAM, str(self.notes), *store, "index", *arguments]
+
+    def building(self, texts: Path, folder: Path) -> list[str]:
+        """The arguments that make an index in the store that is tested."""
+        options = ["-m", "fake", "--batch-tokens", "400", "--store", self._named]
+        return ["build", str(texts), "--out", str(folder), *options]
 
     def whole(self, arguments: list[str]) -> float:
         started = time.monotonic()
@@ -101,9 +118,10 @@ class Runs:
         return False
 
 
-@pytest.fixture
-def runs(tmp_path: Path, cache_folder: Path) -> Runs:
-    return Runs({**os.environ, "MOEE_CACHE": str(cache_folder)}, tmp_path)
+@pytest.fixture(params=CLASSES)
+def runs(request: pytest.FixtureRequest, tmp_path: Path, cache_folder: Path) -> Runs:
+    url = request.getfixturevalue("database") if request.param == "pgvector" else None
+    return Runs({**os.environ, "MOEE_CACHE": str(cache_folder)}, tmp_path, request.param, url)
 
 
 @pytest.fixture
@@ -116,33 +134,31 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_killed_build_opens_with_whole_batches_and_is_completed(runs: Runs, texts: Path, tmp_path: Path) -> None:
-    def arguments(name: str) -> list[str]:
-        return ["build", str(texts), "--out", str(tmp_path / name), "-m", "fake", "--batch-tokens", "400"]
-
-    seconds = runs.whole(arguments("whole"))
+    seconds = runs.whole(runs.building(texts, tmp_path / "whole"))
     expected = contents(tmp_path / "whole")
     assert len(expected) == NUM_TEXTS
     chance, partial = random.Random(5), 0
-    for number in range(NUM_KILLS):
-        name, folder = f"killed-{number}", tmp_path / f"killed-{number}"
-        runs.killed(arguments(name), chance.uniform(0.3, 1.0) * seconds)
+    for number in range(runs.kills):
+        folder = tmp_path / f"killed-{number}"
+        arguments = runs.building(texts, folder)
+        runs.killed(arguments, chance.uniform(0.3, 1.0) * seconds)
         if is_index(folder):
             found = contents(folder)
             check_whole(found, {}, expected, runs.notes)
             partial += 0 < len(found) < NUM_TEXTS
         else:
             assert not folder.exists()
-        runs.whole(arguments(name))
+        runs.whole(arguments)
         assert contents(folder) == expected
-        assert not folder.with_name(f"{name}.parts").exists()
+        assert not folder.with_name(f"{folder.name}.parts").exists()
         shutil.rmtree(folder)
-    assert partial >= 3, "some kills hit the writing"
+    assert partial >= runs.kills // 6, "some kills hit the writing"
 
 
 @pytest.mark.slow
 def test_a_killed_addition_opens_with_whole_batches_and_is_completed(runs: Runs, texts: Path, tmp_path: Path) -> None:
     """Texts are changed and added; a killed addition holds each of them as it was or as it is to be."""
-    runs.whole(["build", str(texts), "--out", str(tmp_path / "base"), "-m", "fake", "--batch-tokens", "400"])
+    runs.whole(runs.building(texts, tmp_path / "base"))
     before = contents(tmp_path / "base")
     rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
     rows = [{**row, "text": row["text"] + " again"} for row in rows[::2]]
@@ -153,14 +169,20 @@ def test_a_killed_addition_opens_with_whole_batches_and_is_completed(runs: Runs,
     def arguments(name: str) -> list[str]:
         return ["add", str(tmp_path / name), str(changes), "--batch-tokens", "400"]
 
-    shutil.copytree(tmp_path / "base", tmp_path / "whole")
+    def base(folder: Path) -> None:
+        if runs.kind == "pgvector":  # the folder does not hold the table
+            runs.whole(runs.building(texts, folder))
+        else:
+            shutil.copytree(tmp_path / "base", folder)
+
+    base(tmp_path / "whole")
     seconds = runs.whole(arguments("whole"))
     expected = contents(tmp_path / "whole")
     assert len(expected) == 2 * NUM_TEXTS
     chance, partial = random.Random(7), 0
-    for number in range(NUM_KILLS):
+    for number in range(runs.kills):
         folder = tmp_path / f"killed-{number}"
-        shutil.copytree(tmp_path / "base", folder)
+        base(folder)
         runs.killed(arguments(folder.name), chance.uniform(0.3, 1.0) * seconds)
         found = contents(folder)
         check_whole(found, before, expected, runs.notes)
@@ -168,4 +190,4 @@ def test_a_killed_addition_opens_with_whole_batches_and_is_completed(runs: Runs,
         runs.whole(arguments(folder.name))
         assert contents(folder) == expected
         shutil.rmtree(folder)
-    assert partial >= 3, "some kills hit the writing"
+    assert partial >= runs.kills // 6, "some kills hit the writing"
