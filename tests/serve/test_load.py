@@ -25,7 +25,7 @@ SLOTS = 48
 CLOSE = 1e-5
 """What float32 promises of a coordinate."""
 SAME = 0.99
-"""Least cosine of a text to itself where a router is undecided between two experts; two texts are far below."""
+"""Least cosine of a text to itself where a router is undecided between two experts; 0.9997 was the least seen."""
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
 """What `moee serve` sets for itself, for the run without a server too."""
 OFFLINE = """
@@ -143,9 +143,11 @@ def test_a_minute_of_load_on_the_demo(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     with capsys.disabled():
         sys.stdout.write(f"\n{said}\n")
-    # a router that is undecided to the last bit lets rounding choose: 11 of 1,200 such texts, at most 8e-4
+    # a router that is undecided to the last bit lets rounding choose between two experts: benchmarks/invariance.py
     assert (off > CLOSE).mean() < 0.03, said
     assert cosines.min() > SAME, said
-    # what a text costs does not depend on what else runs; the clock does, and the two are timed one after the other
-    assert offline_cpu >= 0.85 * online_cpu, said
+    # some of these texts are as near as 0.994 to another: that each is nearest to itself shows that none was swapped
+    assert ((served_rows @ rows.T).argmax(axis=1) == np.arange(len(rows))).all(), said
+    # what is printed is the measurement; these bounds find a server that works twice or waits, whatever else runs
+    assert offline_cpu >= 0.6 * online_cpu, said
     assert online >= 0.5 * offline, f"the server left its model idle: {said}"
