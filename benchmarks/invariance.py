@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from moee import MoEE
-from moee.backends.huggingface import HuggingFaceBackend
+from moee.backends.forward.huggingface import HuggingFaceBackend
 from moee.data import calibration_texts
 from moee.types import Array
 

@@ -32,15 +32,16 @@ import numpy as np
 import torch
 
 from moee import EmbedderConfig, MoEE
-from moee.backends.huggingface import HuggingFaceBackend
+from moee.backends.checkpoint.support import LoadOptions
+from moee.backends.forward.huggingface import HuggingFaceBackend
 from moee.backends.int8 import describe_arithmetic, quantize
 from moee.backends.int8.convert import SMALLEST
 from moee.backends.kernels.select import experts_kernel
-from moee.backends.loading import LoadOptions, open_backend
+from moee.backends.open import open_backend
 from moee.data import calibration_texts
 from moee.evaluate.study import Study
 from moee.evaluate.vectors import Setting
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 from moee.types import Array, Views
 
 STS_SETS = ("STS13", "STS16")

@@ -32,7 +32,7 @@ from moee.demo.build import demo_report, file_sha256, find_gguf
 from moee.evaluate.baselines import tfidf_score
 from moee.evaluate.study import Study
 from moee.evaluate.vectors import CalibrationTexts, Setting
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 from moee.types import Activations, Array, CapturePlan, Fusion, ModelInfo
 
 SETS = ("STS12", "STS13", "STS16", "STSBenchmark", "SICK-R")

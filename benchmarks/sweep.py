@@ -212,7 +212,7 @@ def prompt_tokens(folder: Path) -> tuple[Any, Callable[[str], int]]:
     """Return the tokenizer and what counts the tokens of a text's prompt; `Any`: transformers' tokenizers."""
     from transformers import AutoTokenizer
 
-    from moee.prompts import render
+    from moee.method.prompts import render
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return tokenizer, lambda text: len(tokenizer(render("prompteol", text))["input_ids"])
@@ -249,7 +249,7 @@ def run_accelerate(task: Task) -> Result:
     import torch
     from transformers import AutoModel
 
-    from moee.prompts import render
+    from moee.method.prompts import render
 
     tokenizer, measure = prompt_tokens(task.folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 
 
 def write_or_check(

@@ -19,8 +19,8 @@ from moee.errors import (
     TextTypeError,
     UnknownNameError,
 )
-from moee.fusion import unit
-from moee.texts import TruncationWarning
+from moee.method.fusion import unit
+from moee.method.texts import TruncationWarning
 
 GOLDEN = Path(__file__).parent / "golden" / "olmoe-tiny"
 TOLERANCE = 1e-5  # float32; the promise of docs/footguns.md

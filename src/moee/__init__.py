@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moee.calibration import Calibration
-    from moee.config import EmbedderConfig
     from moee.embedder import MoEE
     from moee.errors import MoEEError
+    from moee.method.calibration import Calibration
+    from moee.method.config import EmbedderConfig
     from moee.types import Views
 
 __version__ = "0.1.0"
 __all__ = ["Calibration", "EmbedderConfig", "MoEE", "MoEEError", "Views", "__version__"]
 
 _HOMES = {
-    "Calibration": "moee.calibration",
-    "EmbedderConfig": "moee.config",
+    "Calibration": "moee.method.calibration",
+    "EmbedderConfig": "moee.method.config",
     "MoEE": "moee.embedder",
     "MoEEError": "moee.errors",
     "Views": "moee.types",

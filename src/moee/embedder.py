@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moee import similarity as _similarity
 from moee.backends.base import Backend
-from moee.backends.loading import LoadOptions, backend_of, open_backend
-from moee.calibration import Calibration, fused, routing_weight
-from moee.calibration_store import find_statistics, store_statistics
-from moee.config import EmbedderConfig, recipe_config
+from moee.backends.checkpoint.support import LoadOptions
+from moee.backends.open import backend_of, open_backend
 from moee.data import calibration_texts
 from moee.engine import OnBatch, compute_views, default_batch_tokens
 from moee.errors import InputError, NonFiniteActivationsError
-from moee.explanation import Explanation
-from moee.pairs import Side, check_pair, explain_pair
-from moee.pooling import PaddingSide
+from moee.method import similarity as _similarity
+from moee.method.calibration import Calibration, fused, routing_weight
+from moee.method.calibration_store import find_statistics, store_statistics
+from moee.method.config import EmbedderConfig, recipe_config
+from moee.method.explanation import Explanation
+from moee.method.pairs import Side, check_pair, explain_pair
+from moee.method.pooling import PaddingSide
+from moee.method.prompts import resolve_prompt
+from moee.method.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
+from moee.method.texts import check_texts, token_sequences
 from moee.progress import progress_bar
-from moee.prompts import resolve_prompt
-from moee.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
-from moee.texts import check_texts, token_sequences
 from moee.types import Array, Fusion, ModelInfo, Views, join_views
 
 if TYPE_CHECKING:
@@ -370,11 +371,11 @@ class MoEE:
         return explain_pair((a, b), views, sides, model=self.info.name)
 
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-        """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.similarity`."""
+        """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.method.similarity`."""
         return _similarity.similarity(a, b)
 
     def similarity_pairwise(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-        """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.similarity`."""
+        """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.method.similarity`."""
         return _similarity.similarity_pairwise(a, b)
 
     def calibrate(self, texts: Sequence[str] | None = None, *, show_progress_bar: bool = False) -> Calibration:

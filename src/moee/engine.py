@@ -8,7 +8,7 @@ import numpy as np
 
 from moee.backends.base import Backend
 from moee.errors import InputError, NonFiniteActivationsError
-from moee.routing import score_layers
+from moee.method.routing import score_layers
 from moee.types import Activations, Array, CapturePlan, ModelInfo, Views
 
 OnBatch = Callable[[Sequence[int], Views], None]

@@ -128,3 +128,8 @@ def check_choice(kind: str, value: str, allowed: Iterable[str]) -> None:
     names = tuple(allowed)
     if value not in names:
         raise UnknownNameError(kind, value, names)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class where the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

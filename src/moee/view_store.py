@@ -25,14 +25,14 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from moee.config import EmbedderConfig
 from moee.embedder import MoEE
 from moee.errors import CheckpointError, NonFiniteActivationsError, OutputError
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
+from moee.method.config import EmbedderConfig
+from moee.method.prompts import render
+from moee.method.routing import score_layers
+from moee.method.texts import TruncationWarning
 from moee.progress import progress_bar
-from moee.prompts import render
-from moee.routing import score_layers
-from moee.texts import TruncationWarning
 from moee.types import Views
 
 logger = logging.getLogger("moee")

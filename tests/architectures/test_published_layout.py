@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from moee.architectures import architecture_for
-from moee.backends.checkpoints import TensorEntry, tensor_entries, weight_files
-from moee.backends.inspect import inspect_model, routers_in_headers
-from moee.backends.loading import LoadOptions, open_backend
+from moee.backends.checkpoint.headers import TensorEntry, tensor_entries, weight_files
+from moee.backends.checkpoint.support import LoadOptions
+from moee.backends.open import open_backend
+from moee.backends.summary import inspect_model, routers_in_headers
 from moee.types import CapturePlan
 from tests.architectures.tiny import SEQUENCES, SUPPORTED, backend_for, tiny_config
 from tests.checkpoints import save_checkpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moee.architectures import all_architectures, architecture_for
-from moee.backends.routers import as_released
+from moee.backends.forward.routers import as_released
 
 CHANGED = [row.model_types[0] for row in all_architectures() if row.before]
 

@@ -16,14 +16,14 @@ from torch.nn import functional
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
 from moee.architectures import all_architectures, architecture_for
-from moee.backends.checkpoints import TensorEntry
-from moee.backends.huggingface import HuggingFaceBackend
-from moee.backends.inspect import routers_in_headers
+from moee.backends.checkpoint.headers import TensorEntry
+from moee.backends.checkpoint.support import check_supported
+from moee.backends.forward.huggingface import HuggingFaceBackend
+from moee.backends.forward.routers import submodule
 from moee.backends.kernels.select import experts_kernel
-from moee.backends.loading import check_supported
-from moee.backends.routers import submodule
+from moee.backends.summary import routers_in_headers
 from moee.errors import UnsupportedArchitectureError
-from moee.routing import native_scores, softmax
+from moee.method.routing import native_scores, softmax
 from moee.types import CapturePlan
 from tests.architectures.tiny import (
     SEQUENCES,

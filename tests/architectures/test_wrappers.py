@@ -12,9 +12,9 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from moee.architectures import find_architecture
-from moee.backends.huggingface import text_model_of
-from moee.backends.loading import auto_class
-from moee.backends.routers import find_routers
+from moee.backends.checkpoint.support import auto_class
+from moee.backends.forward.huggingface import text_model_of
+from moee.backends.forward.routers import find_routers
 from tests.architectures.tiny import WRAPPERS, tiny_config
 
 _SIZES: dict[str, dict[str, Any]] = {

@@ -20,10 +20,11 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPP
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from moee.architectures import Architecture, all_architectures, architecture_for
-from moee.backends.huggingface import WINDOW_KEYS, HuggingFaceBackend, text_model_of
-from moee.backends.routers import RouterSite, config_value, decoder_layers, find_routers, submodule
-from moee.pooling import PaddingSide
-from moee.routing import GroupLimit, native_scores, select_experts
+from moee.backends.checkpoint.config_keys import config_value
+from moee.backends.forward.huggingface import WINDOW_KEYS, HuggingFaceBackend, text_model_of
+from moee.backends.forward.routers import RouterSite, decoder_layers, find_routers, submodule
+from moee.method.pooling import PaddingSide
+from moee.method.routing import GroupLimit, native_scores, select_experts
 from moee.types import Array
 
 VOCAB = 64

@@ -17,7 +17,10 @@ from torch import nn
 
 from moee import EmbedderConfig, MoEE
 from moee.architectures import architecture_for
-from moee.backends.huggingface import HuggingFaceBackend, text_model_of
+from moee.backends.checkpoint.support import LoadOptions
+from moee.backends.forward.huggingface import HuggingFaceBackend, text_model_of
+from moee.backends.forward.routers import find_routers
+from moee.backends.from_disk.layer_store import LayerStore
 from moee.backends.int8 import (
     INT8_KERNEL,
     Int8Linear,
@@ -27,9 +30,7 @@ from moee.backends.int8 import (
     product,
     quantize,
 )
-from moee.backends.layer_store import LayerStore
-from moee.backends.loading import LoadOptions, open_backend
-from moee.backends.routers import find_routers
+from moee.backends.open import open_backend
 from moee.data import calibration_texts
 from moee.errors import InputError, UnsupportedArchitectureError
 from moee.types import CapturePlan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from moee.backends.huggingface import text_model_of
+from moee.backends.forward.huggingface import text_model_of
 from moee.backends.kernels.by_expert import by_expert
 from moee.backends.kernels.masked_dense import masked_dense_experts
 from moee.backends.kernels.row_counts import few_shapes

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
-from moee.backends.huggingface import text_model_of
+from moee.backends.forward.huggingface import text_model_of
 from moee.bench.shapes import SHAPES, shape_config
 from moee.bench.work import LayerCost, ModelCost, cost_of, counted_work, model_cost
 from moee.errors import NoMoELayersError, UnsupportedArchitectureError

@@ -12,8 +12,8 @@ import pytest
 
 from moee.cli.map import map_
 from moee.data import demo_sentences
+from moee.index.map_file import CorpusMap
 from moee.maps.pipeline import MapOptions
-from moee.search.map_file import CorpusMap
 from tests.cli.conftest import Run
 
 

@@ -18,9 +18,10 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
 # a tiny checkpoint fits wherever Python does, so it is made not to, and its chunks are made small
 PROGRAM = """
 import sys
-from moee.backends import fitting, sweep
+from moee.backends import choose
+from moee.backends.from_disk import sweep
 from moee.cli import main
-fitting.Room.holds = lambda *_: False
+choose.Room.holds = lambda *_: False
 sweep.SweepBackend.chunk_tokens = lambda *_: 400
 main()
 """

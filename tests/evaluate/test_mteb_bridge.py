@@ -11,7 +11,6 @@ import pytest
 
 from moee import MoEE
 from moee.backends.fake import FakeBackend
-from moee.config import EmbedderConfig
 from moee.errors import InputError
 from moee.evaluate.datasets import load_task
 from moee.evaluate.mteb_bridge import (
@@ -24,6 +23,7 @@ from moee.evaluate.mteb_bridge import (
     setting_experiment,
 )
 from moee.evaluate.vectors import Setting
+from moee.method.config import EmbedderConfig
 from moee.types import Array
 from tests.evaluate.scoring.miniatures import MINIATURES, hashed_embed, hashed_vectors, sts, write_miniature
 

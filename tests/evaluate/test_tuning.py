@@ -15,8 +15,8 @@ from moee.evaluate import alphas
 from moee.evaluate.alphas import MULTIPLES, PairCosines
 from moee.evaluate.bootstrap import average_ranks
 from moee.evaluate.tuning import METHODS, ScoredPairs, tune_alpha
-from moee.fusion import fuse, unit
-from moee.moments import cosine_slope
+from moee.method.fusion import fuse, unit
+from moee.method.moments import cosine_slope
 from moee.types import Array
 
 WORDS = ["cat", "dog", "mat", "fur", "rate", "bank", "loan", "fund", "sun", "rain", "wind", "snow", "red", "blue"]

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from moee import EmbedderConfig, MoEE
 from moee.errors import CheckpointError, OutputError
-from moee.prompts import render
+from moee.method.prompts import render
 from moee.types import Scoring, Views
 from moee.view_store import ViewStore
 from tests.evaluate.conftest import CountingBackend

@@ -1,46 +1,37 @@
-"""The three stores, empty or with records, for tests that hold for all of them."""
-
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from moee.index.base import Store
-from moee.index.stores import STORES, StoreSpec, create_store
-from tests.index.records import LAYOUT
+from moee import MoEE
+from moee.data import calibration_texts
+from moee.files.read import Columns
+from moee.index.records_from_file import Corpus, read_corpus
 
-_NUMBERS = itertools.count()
+WriteCorpus = Callable[..., Corpus]
 
 
-@pytest.fixture(params=STORES)
-def spec(request: pytest.FixtureRequest) -> Iterator[StoreSpec]:
-    """Each kind of store; the one in PostgreSQL in a table of its own."""
-    if request.param != "pgvector":
-        yield StoreSpec(request.param)
-        return
-    with new_table(request.getfixturevalue("postgres")) as made:
-        yield made
+@pytest.fixture(scope="session")
+def fake() -> MoEE:
+    return MoEE.from_pretrained("fake")
 
 
 @pytest.fixture
-def store(spec: StoreSpec, tmp_path: Path) -> Iterator[Store]:
-    """An empty store of each kind, with fields of every type."""
-    made = create_store(spec, tmp_path, LAYOUT)
-    yield made
-    made.close()
+def write_corpus(tmp_path: Path) -> WriteCorpus:
+    """Write a file of sentences with an id, a number and a word each, and read it as a build does."""
 
+    def write(
+        num_texts: int = 400, *, name: str = "texts.jsonl", fields: tuple[str, ...] = ("number", "kind")
+    ) -> Corpus:
+        path = tmp_path / name
+        rows = [
+            {"id": f"t{number}", "text": text, "number": number, "kind": "odd" if number % 2 else "even"}
+            for number, text in enumerate(calibration_texts()[:num_texts])
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return read_corpus(str(path), Columns(fields=fields))
 
-@contextmanager
-def new_table(url: str, *, approximate: bool = False) -> Iterator[StoreSpec]:
-    """Name a table that does not exist; drop it if it was made."""
-    import psycopg
-    from psycopg.sql import SQL, Identifier
-
-    table = f"moee_test_{next(_NUMBERS)}"
-    yield StoreSpec("pgvector", url, table, approximate)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(table)))
+    return write

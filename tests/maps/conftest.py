@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.corpus import Columns
-from moee.fusion import unit
-from moee.index.base import Record
-from moee.search.build import build_index
-from moee.search.index_folder import IndexFolder, open_index
-from moee.search.sample import BuildOptions
-from moee.search.source import read_corpus
+from moee.files.read import Columns
+from moee.index.build import build_index
+from moee.index.fit import BuildOptions
+from moee.index.folder import IndexFolder, open_index
+from moee.index.records_from_file import read_corpus
+from moee.method.fusion import unit
+from moee.stores.store import Record
 from moee.types import Array
 
 TOPICS = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from moee.errors import MissingExtraError
-from moee.fusion import unit
 from moee.maps import layout
 from moee.maps.layout import nearest, place
+from moee.method.fusion import unit
 from moee.types import Array
 from tests.maps.conftest import TOPICS, planted
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from moee.errors import InputError
+from moee.index.map_file import CorpusMap, MapOrigin, Topic
 from moee.maps.picture import COLOURS, draw_map, topic_colours, write_picture
-from moee.search.map_file import CorpusMap, MapOrigin, Topic
 
 
 def some_map(num_topics: int, *, label: str = "apple, pear, plum {}", num_points: int = 600) -> CorpusMap:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from moee.errors import InputError, UnknownNameError
-from moee.fusion import fuse
 from moee.maps.points import read_points
+from moee.method.fusion import fuse
 from tests.maps.conftest import PER_TOPIC, MakeIndex, sentences
 
 

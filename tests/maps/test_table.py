@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from moee.errors import MissingExtraError, OutputError
-from moee.fusion import unit
-from moee.index.base import FieldType, Record
+from moee.index.map_file import CorpusMap, MapOrigin
 from moee.maps.layout import nearest
 from moee.maps.pipeline import MadeMap
 from moee.maps.points import Points
 from moee.maps.table import write_table
 from moee.maps.topics import describe_topics
-from moee.search.map_file import CorpusMap, MapOrigin
+from moee.method.fusion import unit
+from moee.stores.store import FieldType, Record
 
 FIELDS: dict[str, FieldType] = {"year": "integer", "x": "number", "is_draft": "boolean", "field_x": "string"}
 

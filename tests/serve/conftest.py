@@ -17,8 +17,8 @@ import pytest
 
 from moee import MoEE
 from moee.backends.fake import FakeBackend
-from moee.config import EmbedderConfig
-from moee.search.searcher import Searcher
+from moee.index.searcher import Searcher
+from moee.method.config import EmbedderConfig
 from moee.serve.app import create_app
 from moee.serve.server import build_server, listen, url_of
 from moee.serve.service import Service

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from moee import MoEE
-from moee.config import EmbedderConfig
+from moee.method.config import EmbedderConfig
 from moee.serve.auth import is_public
 from tests.serve.conftest import Running, WatchedBackend, serving
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from moee import MoEE
-from moee.config import EmbedderConfig
+from moee.method.config import EmbedderConfig
 from moee.serve.page import FOLDER
 from tests.serve.conftest import Running, Serve, WatchedBackend, serving
 

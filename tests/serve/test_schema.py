@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.search.map_file import CorpusMap, MapOrigin, Topic
-from moee.search.sample import BuildOptions
-from moee.search.searcher import Searcher
+from moee.index.fit import BuildOptions
+from moee.index.map_file import CorpusMap, MapOrigin, Topic
+from moee.index.searcher import Searcher
 from tests.serve.conftest import CHECKPOINT, Running, serving
 from tests.serve.sensible_bodies import DIMENSIONS
 from tests.serve.test_search import build

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.config import EmbedderConfig
-from moee.corpus import Columns
 from moee.data import calibration_texts
-from moee.fusion import fuse
-from moee.search.build import build_index
-from moee.search.map_file import CorpusMap, MapOrigin, Topic, state_of
-from moee.search.sample import BuildOptions
-from moee.search.searcher import Searcher
-from moee.search.source import read_corpus
+from moee.files.read import Columns
+from moee.index.build import build_index
+from moee.index.fit import BuildOptions
+from moee.index.map_file import CorpusMap, MapOrigin, Topic, state_of
+from moee.index.records_from_file import read_corpus
+from moee.index.searcher import Searcher
+from moee.method.config import EmbedderConfig
+from moee.method.fusion import fuse
 from tests.serve.conftest import Running, Serve, WatchedBackend, serving
 
 TEXTS = calibration_texts()[:200]

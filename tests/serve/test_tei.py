@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.config import EmbedderConfig
+from moee.method.config import EmbedderConfig
 from tests.serve.conftest import Running, Serve, WatchedBackend, serving
 
 TEXTS = ["A cat sat down.", "Rates rose again.", "A kitten took a seat."]

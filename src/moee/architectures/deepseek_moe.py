@@ -9,7 +9,7 @@ ROWS = (
         model_types=("deepseek",),
         router="mlp.gate",
         router_class="DeepseekOcr2TextTopkRouter",
-        native="moee.backends.deepseek:register",
+        native="moee.backends.checkpoint.deepseek_moe:register",
         gguf="deepseek",
         tiny={
             "vocab_size": 64,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from moee.errors import InputError
-from moee.routing import score_experts
+from moee.method.routing import score_experts
 from moee.types import Activations, CapturePlan, ModelInfo
 
 _HIDDEN_SIZE = 16

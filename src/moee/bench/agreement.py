@@ -14,7 +14,7 @@ from moee.bench.contestants import ENTRIES, OURS, Vectors
 from moee.bench.seats import Seat
 from moee.bench.workloads import Workload
 from moee.errors import MoEEError
-from moee.similarity import similarity_pairwise
+from moee.method.similarity import similarity_pairwise
 from moee.types import Array
 
 logger = logging.getLogger("moee")

@@ -15,7 +15,7 @@ from moee.bench.weights import Setup, Weights
 from moee.bench.workloads import PROMPT
 from moee.data import calibration_texts
 from moee.errors import InputError, check_choice
-from moee.prompts import render, resolve_prompt
+from moee.method.prompts import render, resolve_prompt
 from moee.types import Array
 
 if TYPE_CHECKING:
@@ -265,8 +265,8 @@ def int8_twin(model: PreTrainedModel) -> PreTrainedModel:
         InputError: If 8-bit products cannot be computed here.
     """
     from moee.architectures import architecture_for
+    from moee.backends.forward.routers import find_routers
     from moee.backends.int8 import quantize
-    from moee.backends.routers import find_routers
 
     # a copy of the modules, not of the tensors in them
     tensors = [*model.parameters(), *model.buffers()]

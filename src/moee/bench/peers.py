@@ -252,7 +252,7 @@ def _write_stand_in(folder: Path, setup: Setup, model_type: str) -> None:
     """Write a tiny checkpoint of the same class, for sentence-transformers to load."""
     from transformers import AutoConfig
 
-    from moee.backends.loading import auto_class
+    from moee.backends.checkpoint.support import auto_class
 
     config = AutoConfig.for_model(
         model_type, pad_token_id=None, bos_token_id=None, eos_token_id=None, **architecture_for(model_type).tiny

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.errors import MissingExtraError
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -132,7 +132,7 @@ def shape_config(name: str, layers: int | None = None) -> Any:
     """
     from transformers import AutoConfig
 
-    from moee.backends.loading import register_native
+    from moee.backends.checkpoint.support import register_native
 
     shape = SHAPES[name]
     register_native(architecture_for(shape.model_type))
@@ -221,7 +221,7 @@ def build_random(config: Any, dtype: str, device: str = "cpu", *, with_head: boo
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    from moee.backends.loading import auto_class
+    from moee.backends.checkpoint.support import auto_class
 
     has_head = with_head and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     builder = AutoModelForCausalLM if has_head else auto_class(config)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moee.backends.loading import LoadOptions, auto_class, check_supported, register_native, resolve_folder
+from moee.backends.checkpoint.support import LoadOptions, auto_class, check_supported, register_native, resolve_folder
 from moee.bench.shapes import SHAPES, build_random, shape_config
 from moee.errors import UnknownNameError
 
@@ -56,7 +56,7 @@ class Setup:
             return shape_config(self.model, self.layers)
         from transformers import AutoConfig
 
-        from moee.backends.checkpoints import read_config
+        from moee.backends.checkpoint.headers import read_config
 
         register_native(check_supported(read_config(self.folder), self.model))
         return AutoConfig.from_pretrained(self.folder, trust_remote_code=False, local_files_only=True)
@@ -85,7 +85,7 @@ def settle(dtype: str | None, device: str | None) -> tuple[str, str]:
     Raises:
         InputError: If one of them cannot be used here.
     """
-    from moee.backends.loading import choose_dtype_and_device
+    from moee.backends.devices import choose_dtype_and_device
 
     chosen, place = choose_dtype_and_device(LoadOptions(dtype=dtype, device=device))
     return str(chosen).removeprefix("torch."), str(place)
@@ -139,7 +139,7 @@ class Weights:
     @cached_property
     def base(self) -> PreTrainedModel:
         """The decoder, without a head."""
-        from moee.backends.huggingface import text_model_of
+        from moee.backends.forward.huggingface import text_model_of
 
         return text_model_of(self.whole)
 

@@ -131,8 +131,8 @@ def model_cost(config: Any) -> ModelCost:
     """
     import torch
 
-    from moee.backends.huggingface import text_model_of
-    from moee.backends.loading import auto_class
+    from moee.backends.checkpoint.support import auto_class
+    from moee.backends.forward.huggingface import text_model_of
 
     with torch.device("meta"):
         model = text_model_of(auto_class(config).from_config(config))
@@ -145,7 +145,7 @@ def cost_of(model: PreTrainedModel) -> ModelCost:
     Raises:
         UnsupportedArchitectureError: If it has parts that this count does not know.
     """
-    from moee.backends.routers import decoder_layers, find_routers
+    from moee.backends.forward.routers import decoder_layers, find_routers
 
     config: Any = model.config
     row = find_architecture(str(config.model_type))

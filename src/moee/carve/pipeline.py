@@ -22,7 +22,7 @@ from moee.carve.report import CarveReport
 from moee.carve.router import fit_router, r_squared
 from moee.carve.sequences import Batch, Sequences, TokenIds, batches, prepare
 from moee.carve.source import DenseModel, open_dense
-from moee.files import atomic_folder
+from moee.files.atomic import atomic_folder
 from moee.progress import progress_bar
 from moee.types import Array
 

@@ -11,7 +11,7 @@ import torch
 
 from moee.carve.config import CarveConfig
 from moee.errors import InputError
-from moee.prompts import render, resolve_prompt
+from moee.method.prompts import render, resolve_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

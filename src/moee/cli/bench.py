@@ -11,7 +11,7 @@ import typer
 from moee.cli import options
 from moee.cli.console import note, print_table, print_text
 from moee.errors import InputError, OutputError, check_choice
-from moee.files import atomic_file, check_writable
+from moee.files.atomic import atomic_file, check_writable
 
 if TYPE_CHECKING:
     from moee.bench.weights import Setup

@@ -43,7 +43,7 @@ def calibrate(
       moee calibrate demo --texts corpus.jsonl --out my-embedder
       moee embed new.txt -m my-embedder -o new.npy
     """
-    from moee.corpus import read_texts
+    from moee.files.read import read_texts
 
     options.check_out_folder(out, holds="calibration.safetensors")
     corpus = read_texts(texts, column=text_column) if texts is not None else None

@@ -48,8 +48,8 @@ def carve(
     """
     from moee.carve import CarveConfig
     from moee.carve import carve as run_carve
-    from moee.corpus import read_texts
     from moee.data import calibration_texts
+    from moee.files.read import read_texts
 
     given: dict[str, Any] = {
         "num_experts": experts,

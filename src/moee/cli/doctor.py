@@ -17,7 +17,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import human_bytes, print_json, print_table
-from moee.files import cache_dir
+from moee.files.atomic import cache_dir
 
 Level = Literal["ok", "note", "warning", "broken"]
 
@@ -172,7 +172,7 @@ def _int8() -> Finding:
 def _cpu_bf16() -> Finding:
     import torch
 
-    from moee.backends.loading import has_native_bf16
+    from moee.backends.devices import has_native_bf16
 
     if has_native_bf16(torch.device("cpu")):
         return Finding("ok", "cpu bfloat16", "yes")

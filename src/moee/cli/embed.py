@@ -14,7 +14,7 @@ from moee.cli.console import note, print_json, print_json_lines, shows_progress
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
-    from moee.export import Embedded
+    from moee.files.write import Embedded
 
 
 def embed(
@@ -69,8 +69,8 @@ def embed(
       moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
       moee embed papers.parquet -m deepseek-ai/deepseek-moe-16b-base --memory 8GiB -o vectors.parquet
     """
-    from moee.corpus import read_texts
-    from moee.export import check_output
+    from moee.files.read import read_texts
+    from moee.files.write import check_output
 
     if output is not None:
         check_output(output, with_views=views)
@@ -99,8 +99,8 @@ def embed(
 
 def _encode(embedder: MoEE, texts: list[str], output: Path | None, *, with_views: bool) -> Embedded:
     """Run the model. With an output file, what is finished is kept beside it until the file is written."""
-    from moee.export import Embedded
-    from moee.texts import check_texts
+    from moee.files.write import Embedded
+    from moee.method.texts import check_texts
     from moee.view_store import ViewStore
 
     if output is None:
@@ -121,7 +121,7 @@ def parts_of(output: Path) -> Path:
 
 def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json: bool, seconds: float) -> None:
     """Write the file or print the records, and say what was done."""
-    from moee.export import jsonl_records, write
+    from moee.files.write import jsonl_records, write
 
     summary: dict[str, Any] = {
         "model": embedder.info.name,

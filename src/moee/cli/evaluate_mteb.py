@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moee.cli.console import note, print_json, print_table
 from moee.errors import InputError
-from moee.files import cache_dir
+from moee.files.atomic import cache_dir
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE

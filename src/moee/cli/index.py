@@ -12,7 +12,7 @@ from moee.cli.console import human_bytes, note, print_json, print_table, print_t
 from moee.errors import InputError
 
 if TYPE_CHECKING:
-    from moee.search.build import Built
+    from moee.index.build import Built
 
 app = typer.Typer(
     help="Build an index of texts for `moee search` and `moee serve`, and keep it up to date.",
@@ -103,11 +103,11 @@ def build(
       moee index build corpus.parquet --out small.index --dims 256 --quantize int8 --report
       moee index build notes.txt --out notes.index --store postgresql://me@localhost/notes
     """
-    from moee.corpus import Columns
-    from moee.index.stores import StoreSpec
-    from moee.search.build import build_index
-    from moee.search.sample import BuildOptions
-    from moee.search.source import read_corpus
+    from moee.files.read import Columns
+    from moee.index.build import build_index
+    from moee.index.fit import BuildOptions
+    from moee.index.records_from_file import read_corpus
+    from moee.stores.registry import StoreSpec
 
     how = BuildOptions(
         store=StoreSpec.parse(store, out.name, approximate=approximate),
@@ -164,10 +164,10 @@ def add(
       moee index add papers.index new-papers.jsonl
       moee index add reviews.index june.csv --text-column body
     """
-    from moee.search.build import add_texts
-    from moee.search.manifest import read_manifest
-    from moee.search.searcher import Searcher
-    from moee.search.source import read_addition
+    from moee.index.build import add_texts
+    from moee.index.manifest import read_manifest
+    from moee.index.records_from_file import read_addition
+    from moee.index.searcher import Searcher
 
     corpus = read_addition(read_manifest(folder), source, text_column=text_column, id_column=id_column)
     loading = {"batch_tokens": batch_tokens, "dtype": dtype, "device": device, "memory": memory, "precision": precision}
@@ -189,7 +189,7 @@ def delete(
     Examples:
       moee index delete papers.index 2410.10814 2409.02060
     """
-    from moee.search.index_folder import open_index
+    from moee.index.folder import open_index
 
     with open_index(folder) as index:
         known = set(index.store.texts_of(ids))
@@ -213,8 +213,8 @@ def info(folder: Folder, *, as_json: options.Json = False) -> None:
       moee index info papers.index
       moee index info papers.index --json
     """
-    from moee.search.description import describe
-    from moee.search.index_folder import open_index
+    from moee.index.folder import open_index
+    from moee.index.info import describe
 
     with open_index(folder) as index:
         facts = describe(index)
@@ -267,7 +267,7 @@ def _say_built(folder: Path, built: Built, *, as_json: bool) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    """Print the table of `moee.index.report.LossReport`. `Any`: it may come from a file."""
+    """Print the table of `moee.stores.loss_report.LossReport`. `Any`: it may come from a file."""
     title = (
         f"Losses on {report['num_queries']} queries among {report['num_documents']} texts, none of which was fitted on "
         f"(alpha {report['alpha']:.2f}):"

@@ -13,8 +13,8 @@ from moee.cli import options
 from moee.cli.console import human_bytes, print_json, print_table
 
 if TYPE_CHECKING:
-    from moee.backends.inspect import ModelSummary
-    from moee.config import EmbedderConfig
+    from moee.backends.summary import ModelSummary
+    from moee.method.config import EmbedderConfig
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}
 CALIBRATED = {
@@ -45,9 +45,9 @@ def inspect(
       moee inspect demo
       moee inspect allenai/OLMoE-1B-7B-0924 --json
     """
-    from moee.backends.inspect import inspect_model
-    from moee.config import recipe_config
-    from moee.saved import is_saved_embedder, read_embedder
+    from moee.backends.summary import inspect_model
+    from moee.method.config import recipe_config
+    from moee.method.saved import is_saved_embedder, read_embedder
 
     saved = read_embedder(Path(model)) if is_saved_embedder(model) else None
     summary = inspect_model(saved.model if saved else model)
@@ -63,7 +63,7 @@ def inspect(
 
 def _builtin(summary: ModelSummary, config: EmbedderConfig) -> str | None:
     """Return `"builtin"` if statistics for this model and configuration ship with the package or are cached."""
-    from moee.calibration_store import find_statistics
+    from moee.method.calibration_store import find_statistics
     from moee.types import ModelInfo
 
     top_k = summary.top_k if isinstance(summary.top_k, tuple) else (summary.top_k,) * len(summary.layer_ids)

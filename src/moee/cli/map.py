@@ -54,12 +54,12 @@ def map_(
       moee map papers.index --topics 12 --plot papers.svg
       embedding-atlas papers.index/map.parquet --text text --x x --y y --neighbors neighbors
     """
-    from moee.figures import check_figure
-    from moee.files import check_writable
+    from moee.files.atomic import check_writable
+    from moee.index.folder import open_index
     from moee.maps.picture import write_picture
     from moee.maps.pipeline import MapOptions, make_map
     from moee.maps.table import check_table, write_table
-    from moee.search.index_folder import open_index
+    from moee.plots.figure_file import check_figure
 
     chosen = MapOptions(
         max_points=max_points, seed=seed, topics=topics, min_texts=min_texts, fusion=fusion, alpha=alpha

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.errors import InputError, OutputError
-from moee.files import check_writable
+from moee.files.atomic import check_writable
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE

@@ -14,8 +14,8 @@ from moee.cli import options
 from moee.cli.console import PLAIN_WIDTH, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from moee.index.base import Hit, Value
-    from moee.search.searcher import Searcher
+    from moee.index.searcher import Searcher
+    from moee.stores.store import Hit, Value
 
 _FIELD_WIDTH = 24
 _LEAST_TEXT = 20
@@ -54,7 +54,7 @@ def search(
       moee search papers.index "how do cells divide" -k 3 --alpha 1 --filter "year >= 2020"
       moee search papers.index "how do cells divide" --fusion rw --json
     """
-    from moee.search.searcher import Searcher
+    from moee.index.searcher import Searcher
 
     weight = options.parse_alpha(alpha)
     chosen = weight if isinstance(weight, float) else None
@@ -80,11 +80,11 @@ def search(
 
 def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None) -> None:
     """Report what is wrong before a model is loaded for it."""
-    from moee.corpus import check_text
-    from moee.fusion import check_alpha
-    from moee.index.filters import Filter
-    from moee.search.manifest import read_manifest
-    from moee.search.searcher import check_fusion
+    from moee.files.read import check_text
+    from moee.index.manifest import read_manifest
+    from moee.index.searcher import check_fusion
+    from moee.method.fusion import check_alpha
+    from moee.stores.filters import Filter
 
     fields = read_manifest(folder).layout.fields
     check_text(query, "the query")

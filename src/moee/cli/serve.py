@@ -16,7 +16,7 @@ from moee.serve.settings import DEFAULTS, Settings, twin
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
-    from moee.search.searcher import Searcher
+    from moee.index.searcher import Searcher
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_MODEL = "demo"
@@ -222,7 +222,7 @@ def _let_threads_sleep() -> None:
 
 
 def _names(prompts: str | None) -> tuple[str, ...]:
-    from moee.prompts import PROMPTS
+    from moee.method.prompts import PROMPTS
 
     if prompts == "all":
         return tuple(PROMPTS)
@@ -235,7 +235,7 @@ def _open(
     """Load the model, and open the index if there is one."""
     if index is None:
         return options.open_model(model or DEFAULT_MODEL, **machine, **choices), None
-    from moee.search.searcher import Searcher
+    from moee.index.searcher import Searcher
 
     if given := [f"--{name.replace('_', '-')}" for name, value in choices.items() if value is not None]:
         raise InputError(

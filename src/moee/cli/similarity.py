@@ -13,7 +13,7 @@ from moee.errors import InputError
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
-    from moee.explanation import Explanation
+    from moee.method.explanation import Explanation
 
 
 def similarity(
@@ -87,9 +87,9 @@ def similarity(
 
 def _check(texts: list[str], *, explain: bool, as_query: bool, plot: Path | None, top: int) -> None:
     """Refuse what cannot be done before a model is loaded."""
-    from moee.corpus import check_text
-    from moee.figures import check_figure
-    from moee.files import check_writable
+    from moee.files.atomic import check_writable
+    from moee.files.read import check_text
+    from moee.plots.figure_file import check_figure
 
     if len(texts) < 2:
         raise InputError(f"Only {len(texts)} text was given; similarity needs two or more. Put each text in quotes.")

@@ -64,9 +64,9 @@ def tune_alpha(
       moee tune-alpha corpus.jsonl -m my-embedder --method agreement --out tuned
       moee tune-alpha corpus.jsonl --method labels --pairs scored.csv --out tuned
     """
-    from moee.corpus import read_texts
     from moee.evaluate.tuning import COMPARE_PROMPT, METHODS
     from moee.evaluate.tuning import tune_alpha as tune
+    from moee.files.read import read_texts
 
     check_choice("method", method, METHODS)
     if method == "labels" and pairs is None:
@@ -107,8 +107,8 @@ def read_pairs(path: Path) -> ScoredPairs:
     Raises:
         InputError: If it is another format, lacks a column, or a score is no finite number; names the row.
     """
-    from moee.corpus import input_format, read_texts
     from moee.evaluate.tuning import ScoredPairs
+    from moee.files.read import input_format, read_texts
 
     if input_format(path) != ".csv":
         raise InputError(

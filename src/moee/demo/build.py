@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moee.carve.report import CarveReport
 from moee.errors import CheckpointError, MissingExtraError, OutputError
-from moee.files import cache_dir
+from moee.files.atomic import cache_dir
 
 if TYPE_CHECKING:
     from moee.carve.plan import CarvePlan

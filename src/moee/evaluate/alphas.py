@@ -4,7 +4,7 @@ All but `best_by_labels` need no labels. Over pairs of texts, with x the cosines
 similarity s = x + alpha y:
 
 - `closed_form`: the slope of the regression of x on y, r sd(x) / sd(y), where r is their correlation. It is the
-  package's default (`moee.calibration`): routing that tells nothing of HS gets no weight.
+  package's default (`moee.method.calibration`): routing that tells nothing of HS gets no weight.
 - `scale`: sd(x) / sd(y). Both cosines then vary alike in the sum, whatever r is.
 - `by_gradient`: arXiv 2410.10814 v2 tunes alpha at test time, maximising the correlation of s with x and y. With
   Pearson's correlation the sum of the two is (1 + r) (a + b) / sqrt(a^2 + b^2 + 2 r a b) for a = sd(x) and

@@ -23,7 +23,7 @@ from moee.evaluate.datasets import (
     SummarizationData,
     TaskData,
 )
-from moee.files import atomic_folder
+from moee.files.atomic import atomic_folder
 
 Tables = dict[str, dict[str, list[dict[str, Any]]]]
 """Configuration -> split -> rows of JSON."""

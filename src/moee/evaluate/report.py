@@ -21,7 +21,7 @@ from moee.evaluate.runner import FLOOR, Evaluation, Result, type_means
 from moee.evaluate.scoring import TaskScore
 from moee.evaluate.study import SEED, Study
 from moee.evaluate.tasks import TASK_TYPES, Task
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 
 FORMAT_VERSION = 1
 SHOWN_ROLES = ("floor", "result")

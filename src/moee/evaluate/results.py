@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 from moee.errors import OutputError
 from moee.evaluate.scoring import TaskScore
-from moee.files import atomic_file
+from moee.files.atomic import atomic_file
 
 SCORING_VERSION = 1
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from moee.calibration import Calibration
-from moee.calibration_store import find_statistics
-from moee.config import EmbedderConfig
 from moee.data import calibration_texts
 from moee.embedder import MoEE
 from moee.errors import InputError
@@ -20,7 +17,10 @@ from moee.evaluate.scoring import TaskScore, score
 from moee.evaluate.scoring.classification import draw_samples
 from moee.evaluate.tasks import task_row
 from moee.evaluate.vectors import Embed, Setting, alpha_of, blocks, frozen_embed, paper_embed, with_source
-from moee.files import cache_dir
+from moee.files.atomic import cache_dir
+from moee.method.calibration import Calibration
+from moee.method.calibration_store import find_statistics
+from moee.method.config import EmbedderConfig
 from moee.types import Array, Views
 from moee.view_store import ViewStore
 

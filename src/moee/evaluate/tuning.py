@@ -9,14 +9,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from moee.calibration import FROZEN_METHODS, Calibration
 from moee.embedder import MoEE
 from moee.errors import InputError
 from moee.evaluate import alphas
 from moee.evaluate.alphas import PairCosines
 from moee.evaluate.bootstrap import Interval
 from moee.evaluate.datasets import Numbers
-from moee.fusion import unit
+from moee.method.calibration import FROZEN_METHODS, Calibration
+from moee.method.fusion import unit
 from moee.types import Array, Views
 
 Method = Literal["closed-form", "scale", "gradient", "gradient-spearman", "agreement", "labels"]

@@ -12,13 +12,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from moee.calibration import Calibration, batch_standardise
-from moee.config import RECIPES, EmbedderConfig, recipe_config
 from moee.errors import InputError, check_choice
 from moee.evaluate.datasets import Indices
-from moee.fusion import FUSIONS, check_alpha, fuse
-from moee.prompts import PROMPTS, resolve_prompt
-from moee.routing import SCORINGS
+from moee.method.calibration import Calibration, batch_standardise
+from moee.method.config import RECIPES, EmbedderConfig, recipe_config
+from moee.method.fusion import FUSIONS, check_alpha, fuse
+from moee.method.prompts import PROMPTS, resolve_prompt
+from moee.method.routing import SCORINGS
 from moee.types import Array, CalibrationMethod, Fusion, Scoring, Views
 
 CalibrationTexts = Literal["builtin", "corpus", "none"]

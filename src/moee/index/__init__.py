@@ -1,3 +1,3 @@
-"""Vectors that can be searched: stores behind one small protocol, reduction, and quantisation. It knows no model."""
+"""Search over a corpus: a model, a store, and what ties the two together on disk."""
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moee.figures import drawable, figure_file
-from moee.search.map_file import UNCLUSTERED, CorpusMap, Topic
+from moee.index.map_file import UNCLUSTERED, CorpusMap, Topic
+from moee.plots.figure_file import drawable, figure_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

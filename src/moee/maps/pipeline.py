@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from moee.errors import InputError
+from moee.index.folder import IndexFolder
+from moee.index.map_file import TEXT_LETTERS, CorpusMap, MapOrigin, state_of
 from moee.maps.layout import NEIGHBOURS, Neighbours, check_umap, nearest, place
 from moee.maps.points import Points, read_points
 from moee.maps.topics import describe_topics, divide, find_groups
-from moee.search.index_folder import IndexFolder
-from moee.search.map_file import TEXT_LETTERS, CorpusMap, MapOrigin, state_of
 
 MAX_POINTS = 50_000
 """Unless told otherwise: what a browser draws at once, and some minutes of two cores."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moee.errors import InputError, check_choice
-from moee.fusion import check_alpha, fuse
-from moee.index.base import Candidates, Record
-from moee.saved import read_embedder
-from moee.search.index_folder import EMBEDDER, IndexFolder
+from moee.index.folder import EMBEDDER, IndexFolder
+from moee.method.fusion import check_alpha, fuse
+from moee.method.saved import read_embedder
+from moee.stores.store import Candidates, Record
 from moee.types import Array, Fusion
 
 MIN_TEXTS = 5

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from moee.errors import MissingExtraError
-from moee.files import atomic_file
-from moee.index.base import FieldType, Record
+from moee.files.atomic import atomic_file
 from moee.maps.pipeline import MadeMap
+from moee.stores.store import FieldType, Record
 
 COLUMNS = ("id", "text", "x", "y", "topic", "label", "neighbors", "vector")
 """Besides the fields of the index; a field of one of these names is called `field_NAME`."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moee.errors import InputError
-from moee.search.map_file import UNCLUSTERED, Topic
-from moee.topics import Labels, kmeans, topic_labels
+from moee.index.map_file import UNCLUSTERED, Topic
+from moee.plots.topics import Labels, kmeans, topic_labels
 from moee.types import Array
 
 _FEWEST = 5

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from moee.embedder import MoEE
-from moee.search.searcher import Searcher
+from moee.index.searcher import Searcher
 from moee.serve.answers import AnswerErrors, handle_errors
 from moee.serve.auth import RequireKey
 from moee.serve.limits import Limits

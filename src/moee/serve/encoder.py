@@ -12,10 +12,10 @@ import numpy as np
 
 from moee.embedder import MoEE
 from moee.errors import InputError, UnknownNameError
-from moee.index.reduction import Reducer
-from moee.prompts import resolve_prompt
+from moee.method.prompts import resolve_prompt
+from moee.method.texts import token_sequences
 from moee.serve.shortening import check_dimensions, shorten
-from moee.texts import token_sequences
+from moee.stores.reduce import Reducer
 from moee.types import Array, Fusion, Views
 
 

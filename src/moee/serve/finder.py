@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
-from moee.index.base import Hit
-from moee.search.map_file import MAP, CorpusMap
-from moee.search.searcher import Searcher
+from moee.index.map_file import MAP, CorpusMap
+from moee.index.searcher import Searcher
 from moee.serve.errors import Refusal
 from moee.serve.schemas import SearchRequest
+from moee.stores.store import Hit
 from moee.types import Array
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from moee.fusion import LARGEST_ALPHA
+from moee.method.fusion import LARGEST_ALPHA
 from moee.types import Fusion
 
 _VISIBLE = r"\S"

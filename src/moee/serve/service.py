@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from moee.embedder import MoEE
 from moee.errors import InputError
-from moee.explanation import Explanation
-from moee.search.searcher import Searcher
+from moee.index.searcher import Searcher
+from moee.method.explanation import Explanation
 from moee.serve.batcher import Batcher, Encoded
 from moee.serve.encoder import Encoder, Options
 from moee.serve.errors import Refusal

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moee.errors import InputError
-from moee.fusion import fuse, unit
-from moee.index.reduction import Reducer
+from moee.method.fusion import fuse, unit
+from moee.stores.reduce import Reducer
 from moee.types import Array, Fusion
 
 

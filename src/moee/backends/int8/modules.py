@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
+from moee.backends.checkpoint.config_keys import TOP_K_KEYS, config_value
 from moee.backends.int8.product import PackedMatrix, quantize_rows
 from moee.backends.kernels.row_counts import few_shapes
-from moee.backends.routers import TOP_K_KEYS, config_value
 from moee.errors import UnsupportedArchitectureError
 
 INT8_KERNEL = "moee_int8"

@@ -8,15 +8,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from moee.calibration import batch_standardise
-from moee.config import recipe_config
 from moee.evaluate.datasets import Numbers, STSData
 from moee.evaluate.reproduce.artefact import Artefact, Cell, Table
+from moee.evaluate.reproduce.original import paired_similarity, summed_similarity
 from moee.evaluate.reproduce.pairs import STS_TASKS
 from moee.evaluate.reproduce.paper_scores import paper
 from moee.evaluate.reproduce.run import Run, limited
 from moee.evaluate.reproduce.subsets import spread_pairs
-from moee.paper import paired_similarity, summed_similarity
+from moee.method.calibration import batch_standardise
+from moee.method.config import recipe_config
 from moee.types import LayerChoice, Pooling, Views
 
 DEFAULT_LIMIT = 200

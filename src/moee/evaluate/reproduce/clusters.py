@@ -16,7 +16,7 @@ from moee.evaluate.reproduce.run import Run, limited, original_setting, right_se
 from moee.evaluate.reproduce.score_tables import ORIGINAL, RIGHT
 from moee.evaluate.reproduce.subsets import spread_texts
 from moee.evaluate.vectors import Setting
-from moee.topics import RESTARTS, Labels, kmeans, topic_words
+from moee.plots.topics import RESTARTS, Labels, kmeans, topic_words
 from moee.types import Array, Fusion
 
 if TYPE_CHECKING:

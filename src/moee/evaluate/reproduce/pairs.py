@@ -72,7 +72,7 @@ def chance(scores: Numbers, seed: int) -> float:
 
 def pair_similarities(run: Run, data: STSData, setting: Setting) -> Numbers:
     """Return the cosine of every pair under a setting, each column encoded by one call as mteb does."""
-    from moee.similarity import similarity_pairwise
+    from moee.method.similarity import similarity_pairwise
 
     embed = run.study.embed(data, setting)
     left, right = embed(data.left), embed(data.right)

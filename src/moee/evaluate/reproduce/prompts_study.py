@@ -18,7 +18,7 @@ from moee.evaluate.reproduce.pictures import draw_boxes, draw_heat_map
 from moee.evaluate.reproduce.run import Run, limited, original_setting
 from moee.evaluate.reproduce.score_tables import ORIGINAL
 from moee.evaluate.reproduce.subsets import spread_pairs
-from moee.prompts import PAPER_PROMPTS
+from moee.method.prompts import PAPER_PROMPTS
 from moee.types import Fusion
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from moee.errors import InputError
 from moee.evaluate.reproduce.artefact import Artefact, Cell, Picture, Table
-from moee.files import atomic_file, check_writable
+from moee.files.atomic import atomic_file, check_writable
 
 FORMAT_VERSION = 1
 _DPI = 150

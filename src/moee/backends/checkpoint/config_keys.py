@@ -1,0 +1,58 @@
+"""What a model's configuration says of its experts, whatever names its architecture gives to that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moee.architectures import Architecture
+from moee.errors import NoMoELayersError, UnsupportedArchitectureError
+
+EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
+"""Where configurations count their experts."""
+TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
+ADD_A_ROW = "`moee models` lists what is supported; docs/add-an-architecture.md shows how to add a row."
+
+
+def config_value(config: Any, dotted: str, default: Any = None) -> Any:
+    """Follow a dotted key into a configuration object; `default` where it leads nowhere."""
+    value = config
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+        if value is None:
+            return default
+    return value
+
+
+def scoring_func_of(config: Any, architecture: Architecture | None) -> str:
+    """Return how a model turns its logits into scores, a key of `routing.SCORING_FUNCS`.
+
+    Args:
+        config: Of the text model.
+        architecture: Its row; a softmax is assumed for a model that no row describes.
+
+    Raises:
+        UnsupportedArchitectureError: If the configuration names a function that the row does not know.
+    """
+    if architecture is None:
+        return "softmax"
+    if architecture.scoring_from is None:
+        return architecture.scoring_func
+    key, meanings = architecture.scoring_from
+    value = config_value(config, key)
+    if value is None:
+        return architecture.scoring_func
+    if value not in meanings:
+        raise UnsupportedArchitectureError(
+            f"The configuration of {architecture.model_types[0]!r} has {key} = {value!r}, whose routing weights are "
+            f"not known. Known: {', '.join(repr(each) for each in meanings)}."
+        )
+    return meanings[value]
+
+
+def no_moe_layers(name: str) -> NoMoELayersError:
+    """Return the error for a model without any MoE layer."""
+    return NoMoELayersError(
+        f"{name!r} has no MoE layers: it is a dense model, so there are no routing weights. "
+        "Choose a model with experts (`moee models` lists them), or carve this one into experts: "
+        "moee carve MODEL --out DIR"
+    )

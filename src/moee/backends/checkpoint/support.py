@@ -1,0 +1,144 @@
+"""Which model a name means, and whether its architecture can be used: answered before any weight is read."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moee.architectures import Architecture, find_architecture
+from moee.backends.checkpoint.config_keys import EXPERT_KEYS, config_value, no_moe_layers
+from moee.errors import CheckpointError, InputError, UnknownNameError, UnsupportedArchitectureError, first_line
+from moee.memory import parse_size
+from moee.method.pooling import PaddingSide
+
+logger = logging.getLogger("moee")
+
+
+PRECISIONS = ("exact", "int8")
+_HUB_ID_PARTS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a model is put into memory.
+
+    Attributes:
+        dtype: `"float32"`, `"bfloat16"`, `"float16"`; None is bfloat16 where the device computes it natively, else
+            float32.
+        device: A torch device; None is the first GPU, else the CPU.
+        padding_side: Of batches. Vectors do not depend on it; right is faster.
+        include_attention_routers: Also read the routers of mixture-of-attention blocks.
+        revision: Of a hub id.
+        local_files_only: Never ask the hub, use what is cached.
+        allow_pickle: Load pickle weights, which can run any code that their author put in.
+        memory: That the process may take, for example `"4GiB"`, on a GPU of its memory; None is what is free. A model
+            that does not fit is read a layer at a time.
+        precision: `"exact"`, or `"int8"`: weights and activations of 8 bits, on a CPU.
+    """
+
+    dtype: str | None = None
+    device: str | None = None
+    padding_side: PaddingSide = "right"
+    include_attention_routers: bool = False
+    revision: str | None = None
+    local_files_only: bool = False
+    allow_pickle: bool = False
+    memory: str | int | None = None
+    precision: str = "exact"
+
+    def __post_init__(self) -> None:
+        """Refuse what can be refused before anything is read."""
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        if self.memory is not None:
+            parse_size(self.memory)
+
+
+def resolve_folder(name: str | Path, options: LoadOptions | None = None) -> Path:
+    """Return the folder that holds the model called `name`, building the demo or downloading a hub id if need be."""
+    options = options or LoadOptions()
+    text = str(name)
+    if text == "demo":
+        from moee.demo.build import demo_folder
+
+        return demo_folder()
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise InputError(
+            f"{text!r} is a file. Give the model's folder, a hub id such as 'allenai/OLMoE-1B-7B-0924', or 'demo'."
+        )
+    parts = text.split("/")
+    if len(parts) == _HUB_ID_PARTS and all(parts) and not text.startswith((".", "~")):
+        return _download(text, options)
+    raise UnknownNameError(
+        "model",
+        text,
+        ("demo", "fake"),
+        hint="Or give an existing folder, or a hub id such as 'allenai/OLMoE-1B-7B-0924'.",
+    )
+
+
+def _download(hub_id: str, options: LoadOptions) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja"]
+    if options.allow_pickle:
+        patterns.append("*.bin")
+    try:
+        found = snapshot_download(
+            hub_id, revision=options.revision, allow_patterns=patterns, local_files_only=options.local_files_only
+        )
+    except (OSError, ValueError) as error:  # hub errors derive from these, connection failures included
+        raise CheckpointError(
+            f"{hub_id!r} is not a folder here, and it could not be fetched from the hub: {first_line(error)} "
+            "Check the name and the connection, or give a local folder. `demo` needs neither."
+        ) from error
+    return Path(found)
+
+
+def register_native(architecture: Architecture | None) -> None:
+    """Make our class of an architecture that transformers does not have known to its Auto classes."""
+    if architecture is not None and architecture.native is not None:
+        module, _, function = architecture.native.partition(":")
+        getattr(importlib.import_module(module), function)()
+
+
+def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
+    """Return the row that serves a parsed `config.json`; None if no row does but the model counts experts.
+
+    Raises:
+        NoMoELayersError: If the configuration counts no experts.
+        UnsupportedArchitectureError: If a row says that the model cannot be used, or it is an encoder-decoder.
+    """
+    text_config = config.get("text_config")
+    types = [str(config.get("model_type", ""))]
+    if isinstance(text_config, dict) and "model_type" in text_config:
+        types.append(str(text_config["model_type"]))
+    for model_type in types:
+        row = find_architecture(model_type)
+        if row is not None and row.unsupported:
+            raise UnsupportedArchitectureError(f"{name!r} ({model_type}) is not supported: {row.unsupported}")
+        if row is not None:
+            return row
+    if config.get("is_encoder_decoder"):
+        raise UnsupportedArchitectureError(
+            f"{name!r} ({types[0]}) is an encoder-decoder model; only decoders are supported. `moee models` lists them."
+        )
+    counted = text_config if isinstance(text_config, dict) else config
+    if not any(config_value(counted, key) for key in EXPERT_KEYS):
+        raise no_moe_layers(name)
+    logger.warning("%s: no row for model_type %r; looking for its routers by their shape", name, types[0])
+    return None
+
+
+def auto_class(config: Any) -> Any:
+    """Return the auto class that builds a configuration: `AutoModel`, or another where upstream has no base model."""
+    from transformers import AutoModel, AutoModelForMultimodalLM
+
+    has_base = type(config) in AutoModel._model_mapping  # upstream has no public question for this
+    return AutoModel if has_base else AutoModelForMultimodalLM

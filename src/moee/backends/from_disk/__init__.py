@@ -1,0 +1,1 @@
+"""How a model runs that does not fit into memory: its layers are read from disk, one after the other."""

@@ -1,0 +1,262 @@
+"""What is fitted on a sample of the corpus before its first vector is written: statistics, reducer, codec, report.
+
+The sample is 4,096 rows of the file at equal distances (all rows, if there are fewer), so that it is the same in every
+run, and mixes what a sorted file keeps apart. No labels are used. A report measures losses on 4,096 further rows.
+
+The model's views of these rows are kept beside the index until it is complete: a build that is stopped does not compute
+them again, and the rows go into the index without a second pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from moee.embedder import MoEE
+from moee.errors import InputError, check_choice
+from moee.index.manifest import Calibrate
+from moee.index.records_from_file import Corpus
+from moee.index.searcher import blocks_of, documents_of
+from moee.method.calibration import Calibration
+from moee.stores.loss_report import Blocks, LossReport, measure, shorter_dims
+from moee.stores.quantize import CODECS, Codec, fit_codec
+from moee.stores.reduce import METHODS, MIN_DIMS, Reducer
+from moee.stores.registry import StoreSpec
+from moee.types import Views
+from moee.view_store import ViewStore
+
+SAMPLE_ROWS = 4096
+"""Rows that statistics, reducers and codecs are fitted on."""
+HELD_OUT_ROWS = 4096
+"""Further rows that losses are measured on."""
+MIN_CALIBRATION_TEXTS = 256
+"""Below this many different texts, the built-in statistics are better than those of the corpus."""
+
+_FOURTH = 4
+_FLAT = StoreSpec("flat")
+
+RowNumbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How an index is built.
+
+    Attributes:
+        store: Where the vectors go.
+        calibrate: Whose statistics; None takes those that were fitted for the embedder, else the corpus, or the
+            built-in ones if the corpus has fewer than 256 different texts.
+        dims: Of a reduced vector, both views together; None does not reduce.
+        reduction: How vectors are reduced.
+        quantize: `"int8"` or `"binary"`; None keeps float32.
+        report: Measure what reduction and quantisation lose.
+
+    Raises:
+        UnknownNameError: If a value is not one of a closed set.
+        InputError: If `dims` is too small, or the store keeps no codes.
+    """
+
+    store: StoreSpec = _FLAT
+    calibrate: str | None = None
+    dims: int | None = None
+    reduction: str = "pca"
+    quantize: str | None = None
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before a model is loaded."""
+        if self.calibrate is not None:
+            check_choice("calibrate", self.calibrate, ("corpus", "builtin", "none"))
+        check_choice("reduction", self.reduction, METHODS)
+        if self.dims is not None and self.dims < MIN_DIMS:
+            raise InputError(f"dims is {self.dims}; it must be {MIN_DIMS} or larger: each view keeps at least one.")
+        if self.quantize is not None:
+            check_choice("quantisation", self.quantize, CODECS)
+            if self.store.kind != "flat":
+                raise InputError(
+                    f"The store {self.store.kind!r} keeps float32 vectors alone, not {self.quantize}. "
+                    "Use the store flat, or shorten the vectors (dims)."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is settled before the first vector.
+
+    Attributes:
+        embedder: With the statistics of the index.
+        calibrate: Whose they are.
+        alpha: Weight of the routing weights, if a query names none.
+        hidden_dim: Length of a stored block of hidden states.
+        routing_dim: Length of a stored block of routing weights.
+        reducer: None if vectors are not reduced.
+        codec: None if vectors are float32.
+        report: None if it was not asked for.
+    """
+
+    embedder: MoEE
+    calibrate: Calibrate
+    alpha: float
+    hidden_dim: int
+    routing_dim: int
+    reducer: Reducer | None
+    codec: Codec | None
+    report: LossReport | None
+
+
+class Sample:
+    """The sampled rows of a corpus, and the model's views of them.
+
+    Args:
+        corpus: The texts.
+        embedder: Runs the model; views are those of the document prompt.
+        folder: Where views are kept.
+        held_out: Whether rows are held out for a report.
+        show_progress: On stderr.
+    """
+
+    def __init__(
+        self, corpus: Corpus, embedder: MoEE, folder: Path, *, held_out: bool, show_progress: bool = False
+    ) -> None:
+        self._texts = [record.text for record in corpus.records]
+        self._config = documents_of(embedder).config
+        self._store = ViewStore(embedder, folder, show_progress=show_progress, projections=False, strict=True)
+        everything = np.arange(len(self._texts))
+        self.rows = spread(everything, SAMPLE_ROWS)
+        self.held_out = spread(np.setdiff1d(everything, self.rows), HELD_OUT_ROWS if held_out else 0)
+
+    @property
+    def all_rows(self) -> RowNumbers:
+        """Every row that is looked at, ascending."""
+        return np.union1d(self.rows, self.held_out)
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the sample, without those held out."""
+        return [self._texts[row] for row in self.rows]
+
+    def views(self, rows: Sequence[int] | RowNumbers) -> Views:
+        """Return the views of some rows, computed where missing."""
+        return self._store.views([self._texts[row] for row in rows], self._config, description="Sampling")
+
+    def views_under(self, prompt: str) -> Views:
+        """Return the views of the sample under a prompt."""
+        config = self._config.replace(prompt=prompt)
+        return self._store.views(self.texts, config, description="Sampling")
+
+    def is_kept(self) -> bool:
+        """Whether the views of all rows are known without the model."""
+        return self._store.missing([self._texts[row] for row in self.all_rows], self._config) == 0
+
+
+def spread(rows: RowNumbers, count: int) -> RowNumbers:
+    """Return `count` of some rows at equal distances, from the first to the last; all of them if there are fewer."""
+    count = min(count, len(rows))
+    return rows[np.linspace(0, len(rows) - 1, num=count).round().astype(np.int64)] if count else rows[:0]
+
+
+def settle_calibration(embedder: MoEE, corpus: Corpus, options: BuildOptions) -> Calibrate:
+    """Return whose statistics an index gets.
+
+    Raises:
+        InputError: If statistics are asked for that the embedder's configuration does not use.
+    """
+    uses_none = embedder.config.calibration == "none"
+    if options.calibrate is not None:
+        if uses_none and options.calibrate != "none":
+            raise InputError(
+                f"The embedder has calibration='none', and statistics of {options.calibrate!r} were asked for. "
+                "Load it with calibration='spectral', or ask for none."
+            )
+        return cast("Calibrate", options.calibrate)  # checked by the options
+    if uses_none:
+        return "none"
+    if embedder.calibration is not None and embedder.calibration.texts != "builtin":
+        return "kept"
+    num_texts = len({record.text for record in corpus.records})
+    return "corpus" if num_texts >= MIN_CALIBRATION_TEXTS else "builtin"
+
+
+def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sample) -> Prepared:
+    """Fit everything that is frozen with an index.
+
+    Raises:
+        InputError: If the corpus is too small for what is asked, or `dims` is impossible.
+        OutputError: If the views of the sample cannot be kept.
+        TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
+    """
+    calibrate = settle_calibration(embedder, corpus, options)
+    sample.views(sample.all_rows)  # in one pass, for a model that is read from disk; what follows finds them kept
+    embedder = _calibrated(embedder, calibrate, sample)
+    documents = documents_of(embedder)
+    alpha = documents.alpha
+    blocks = blocks_of(documents, sample.views(sample.rows), None)
+    reducer = None
+    if options.dims is not None:
+        reducer = Reducer.fit(*blocks, options.dims, alpha=alpha, method=options.reduction)
+    report = _report(documents, sample, blocks, reducer, options) if options.report else None
+    if reducer is not None and options.quantize == "binary":
+        reducer = reducer.turned()
+    stored = blocks if reducer is None else reducer.reduce(*blocks)
+    widths = (stored[0].shape[1], stored[1].shape[1])
+    codec = None
+    if options.quantize is not None:
+        codec = fit_codec(options.quantize, np.concatenate(stored, axis=1), widths[0])
+    return Prepared(embedder, calibrate, alpha, *widths, reducer, codec, report)
+
+
+def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
+    """Return the embedder with the statistics of the index, and with none of them shared."""
+    config = embedder.config
+    if calibrate == "corpus":
+        statistics = [
+            Calibration.fit(
+                sample.views_under(prompt), info=embedder.info, config=config.replace(prompt=prompt), texts="corpus"
+            )
+            for prompt in config.prompts()
+        ]
+        return embedder.with_statistics(config, statistics)
+    if calibrate == "none":
+        return embedder.with_statistics(config.replace(calibration="none"), ())
+    if calibrate == "builtin":
+        embedder = embedder.with_statistics(config, ())
+    for prompt in config.prompts():
+        # the closed form needs the statistics, so that asking for it makes them known and saved
+        _ = embedder.with_settings(prompt=prompt, alpha="auto").alpha
+    return embedder
+
+
+def _report(
+    documents: MoEE, sample: Sample, blocks: Blocks, reducer: Reducer | None, options: BuildOptions
+) -> LossReport:
+    """Measure losses on rows that nothing was fitted on."""
+    alpha = documents.alpha
+    held_out = blocks_of(documents, sample.views(sample.held_out), None) if len(sample.held_out) else None
+    if held_out is None or len(held_out[0]) < len(blocks[0]) // _FOURTH:
+        # a small corpus is all sample: every fourth row is held out, and what is measured is fitted on the others
+        is_out = np.arange(len(blocks[0])) % _FOURTH == 0
+        held_out = (blocks[0][is_out], blocks[1][is_out])
+        blocks = (blocks[0][~is_out], blocks[1][~is_out])
+        if reducer is not None:
+            reducer = Reducer.fit(*blocks, reducer.dims, alpha=alpha, method=options.reduction)
+    shorter = _shorter(blocks, alpha, options)
+    if reducer is not None:
+        shorter = [reducer, *(each for each in shorter if each.dims != reducer.dims)]
+    shorter.sort(key=lambda each: -each.dims)
+    return measure(blocks, held_out, alpha=alpha, reducers=shorter, chosen=(reducer, options.quantize))
+
+
+def _shorter(blocks: Blocks, alpha: float, options: BuildOptions) -> list[Reducer]:
+    """Return reducers to sizes that are worth a look."""
+    dims = shorter_dims(blocks[0].shape[1] + blocks[1].shape[1], len(blocks[0]))
+    for largest in dims:
+        with suppress(InputError):  # the texts do not allow as many
+            full = Reducer.fit(*blocks, largest, alpha=alpha, method=options.reduction)
+            return [full.truncate(each) for each in dims if each <= largest]
+    return []

@@ -1,0 +1,181 @@
+"""`index.json`: what an index was made from and how, so that it is continued and searched so or not at all.
+
+The folder of an index:
+
+- `index.json`: this manifest, replaced as a whole.
+- `embedder/`: the model's name, its configuration and its frozen statistics (`moee.method.saved`).
+- `reducer.safetensors`, `codec.safetensors`, `report.json`: if there are any.
+- `flat/` or `lancedb/`: the store, unless it is a database elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from moee.errors import InputError, StoreError
+from moee.files.atomic import atomic_file
+from moee.stores.registry import StoreSpec
+from moee.stores.store import Layout
+from moee.types import ModelInfo
+
+KIND = "moee-index"
+FORMAT_VERSION = 1
+"""Raised when a folder of this version could be misread by an older program."""
+
+Calibrate = Literal["corpus", "builtin", "none", "kept"]
+"""Whose statistics: of a sample of the corpus, of the built-in sentences, nobody's, or what the embedder came with."""
+
+MANIFEST = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file whose texts an index holds.
+
+    Attributes:
+        path: As it was given, made absolute; `-` for standard input.
+        sha256: Of its records, see `source.Corpus.digest`.
+        rows: How many records.
+        text_column: Where the texts were.
+        id_column: Where the ids were; None for digests of the texts.
+        is_complete: Whether all of them were written.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    text_column: str
+    id_column: str | None
+    is_complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an index is.
+
+    Attributes:
+        store: Where the vectors are.
+        layout: Their shape, and the types of the fields.
+        model: Name of the model.
+        fingerprint: Of its weights.
+        dtype: That it was computed in.
+        precision: `"exact"` or `"int8"`.
+        calibrate: Whose statistics the embedder has.
+        alpha: Weight of the routing weights, if a query names none.
+        dims: Of a reduced vector; None if it is not reduced.
+        reduction: `"pca"` or `"random"`; None if it is not reduced.
+        quantize: `"int8"` or `"binary"`; None for float32.
+        sources: Files, in the order they were added; the first is that of the build.
+        moee_version: That made the index.
+    """
+
+    store: StoreSpec
+    layout: Layout
+    model: str
+    fingerprint: str
+    dtype: str
+    precision: str
+    calibrate: Calibrate
+    alpha: float
+    dims: int | None
+    reduction: str | None
+    quantize: str | None
+    sources: tuple[Source, ...]
+    moee_version: str = version("moee")
+
+    @property
+    def unfinished(self) -> list[Source]:
+        """Files that were not written to their end."""
+        return [source for source in self.sources if not source.is_complete]
+
+    def with_source(self, source: Source) -> Manifest:
+        """Return the manifest with a file added, or in place of the entry of the same path."""
+        paths = [each.path for each in self.sources]
+        if source.path not in paths:
+            return replace(self, sources=(*self.sources, source))
+        return replace(self, sources=tuple(source if each.path == source.path else each for each in self.sources))
+
+    def check_model(self, info: ModelInfo) -> None:
+        """Refuse a model with other weights.
+
+        Raises:
+            InputError: With both models.
+        """
+        if info.fingerprint != self.fingerprint:
+            raise InputError(
+                f"The index was built with the model {self.model!r} (weights {self.fingerprint}), and cannot be used "
+                f"with {info.name!r} (weights {info.fingerprint}): vectors of two models do not compare. "
+                "Use that model, or build another index."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        values = asdict(self)
+        values["store"] = self.store.to_dict()
+        return {"kind": KIND, "format_version": FORMAT_VERSION, **values}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """Return what `to_dict` was called on."""
+        known = {name: value for name, value in values.items() if name not in ("kind", "format_version")}
+        known["store"] = StoreSpec.from_dict(values["store"])
+        known["layout"] = Layout(**values["layout"])
+        known["sources"] = tuple(Source(**source) for source in values["sources"])
+        return cls(**known)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether a folder holds an index, of whatever version."""
+    try:
+        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and values.get("kind") == KIND
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `index.json`, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with atomic_file(folder / MANIFEST) as temporary:
+        document = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
+        temporary.write_text(document + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `index.json`.
+
+    Raises:
+        InputError: If the folder is no index, or one of a newer version.
+        StoreError: If the file is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "holds no index" if folder.is_dir() else "is no folder"
+        raise InputError(
+            f"{str(folder)!r} {what} ({MANIFEST} is missing). Build one with: moee index build FILE --out {folder}"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["kind"] != KIND:
+            raise InputError(f"{str(path)!r} describes {values['kind']!r}, not an index of moee. Name another folder.")
+        found = values["format_version"]
+        if found != FORMAT_VERSION:
+            raise InputError(
+                f"The index {str(folder)!r} has format version {found!r}; this program reads version {FORMAT_VERSION}. "
+                "Update moee, or build the index again."
+            )
+        return Manifest.from_dict(values)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{str(path)!r} is damaged ({type(error).__name__}: {error}). Build the index again in another folder."
+        ) from error

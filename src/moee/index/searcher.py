@@ -1,0 +1,287 @@
+"""`Searcher`: questions to an index. It loads the model that the index was built with, and no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from moee.embedder import MoEE
+from moee.errors import InputError, check_choice
+from moee.index.folder import EMBEDDER, IndexFolder, open_index
+from moee.index.manifest import Manifest
+from moee.method.config import EmbedderConfig
+from moee.method.fusion import check_alpha
+from moee.method.saved import SavedEmbedder, read_embedder
+from moee.stores.filters import Filter
+from moee.stores.reduce import Reducer
+from moee.stores.store import Hit, Query, Store, search
+from moee.types import Array, Views
+
+logger = logging.getLogger("moee")
+
+SearchFusion = Literal["hs", "rw", "sum"]
+"""How views are combined when they are searched."""
+
+
+class Searcher:
+    """An index with its model in memory. To be closed, or used as a context; not for several threads at once.
+
+    Args:
+        index: The open index; closed with the searcher.
+        embedder: With the configuration and the statistics of the index.
+    """
+
+    def __init__(self, index: IndexFolder, embedder: MoEE) -> None:
+        self._index = index
+        self._embedder = embedder
+        config = embedder.config
+        self._queries = embedder.with_settings(prompt=config.query_prompt or config.prompt)
+        self._documents = documents_of(embedder)
+        self._fusion: SearchFusion = check_fusion(config.fusion)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, model: MoEE | str | None = None, **options: Any) -> Searcher:
+        """Open an index, and load its model unless it is given.
+
+        Args:
+            folder: That `moee index build` wrote.
+            model: A model in memory, which is shared; or where the index's model lies now, if it was moved. None loads
+                what the index names. Whichever it is, configuration and statistics are those of the index.
+            **options: As `MoEE.from_pretrained` takes them. `dtype` and `precision` are those of the build if not
+                given. A setting that decides vectors, such as `prompt`, must be that of the index.
+
+        Raises:
+            InputError: If there is no index, the model has other weights, or a setting is another; with both values.
+            StoreError: If the store is damaged or cannot be reached.
+            CheckpointError, CalibrationError: If the model or the index's own files cannot be read.
+        """
+        index = open_index(folder)
+        try:
+            return cls(index, open_embedder(index, model, options))
+        except BaseException:
+            index.close()
+            raise
+
+    @property
+    def embedder(self) -> MoEE:
+        """The model, with the configuration and the statistics of the index."""
+        return self._embedder
+
+    @property
+    def documents(self) -> MoEE:
+        """The embedder with the prompt of documents."""
+        return self._documents
+
+    @property
+    def index(self) -> IndexFolder:
+        """The index without the model."""
+        return self._index
+
+    @property
+    def store(self) -> Store:
+        """The records and vectors."""
+        return self._index.store
+
+    @property
+    def reducer(self) -> Reducer | None:
+        """How vectors were shortened; None if they were not."""
+        return self._index.reducer
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index was made from and how."""
+        return self._index.manifest
+
+    @property
+    def folder(self) -> Path:
+        """Where the index is."""
+        return self._index.folder
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the routing weights in a sum that names none."""
+        return self.manifest.alpha
+
+    @property
+    def fusion(self) -> SearchFusion:
+        """The fusion of a search that names none."""
+        return self._fusion
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def query_blocks(self, texts: Sequence[str]) -> tuple[Array, Array]:
+        """Run the model over queries.
+
+        Args:
+            texts: Embedded with the index's query prompt.
+
+        Returns:
+            The unit blocks `(num_texts, hidden_dim)` and `(num_texts, routing_dim)` of the index. They serve every
+            fusion and alpha, see `weigh`.
+
+        Raises:
+            InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
+        """
+        return blocks_of(self._queries, self._queries.encode_views(texts), self.reducer)
+
+    def weigh(self, hidden: Array, routing: Array, *, fusion: str | None = None, alpha: float | None = None) -> Query:
+        """Return the query of two blocks, without the model.
+
+        Args:
+            hidden: `(hidden_dim,)`, a row of what `query_blocks` returned.
+            routing: `(routing_dim,)`, the same row of the other.
+            fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
+            alpha: Weight of the routing weights in `"sum"`; None is the index's.
+
+        Raises:
+            InputError: If the fusion is `"concat"`, or alpha is negative or not finite.
+            UnknownNameError: If the fusion is unknown.
+        """
+        return Query(hidden, routing, *self._weights(fusion, alpha))
+
+    def query(self, text: str, *, fusion: str | None = None, alpha: float | None = None) -> Query:
+        """Turn a text into a query; see `query_blocks` and `weigh`."""
+        weights = self._weights(fusion, alpha)  # a wrong value is reported before the model runs
+        hidden, routing = self.query_blocks([text])
+        return Query(hidden[0], routing[0], *weights)
+
+    def search(
+        self, text: str, k: int = 10, *, fusion: str | None = None, alpha: float | None = None, where: str | None = None
+    ) -> list[Hit]:
+        """Return the texts that are most like a query, best first.
+
+        Args:
+            text: The query.
+            k: How many; fewer come back if the index or the filter has fewer.
+            fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
+            alpha: Weight of the routing weights in `"sum"`; None is the index's. Nothing is embedded again for it.
+            where: A filter over the fields, for example `year >= 2020 and lang == "en"`.
+
+        Raises:
+            InputError: If a value cannot be used, or the filter names an unknown field; as `query` for the rest.
+        """
+        condition = self.filter(where)
+        return self.find(self.query(text, fusion=fusion, alpha=alpha), k, condition)
+
+    def filter(self, where: str | None) -> Filter | None:
+        """Read a filter and check it against the fields of the index.
+
+        Raises:
+            InputError: If it cannot be read, or names an unknown field.
+        """
+        if where is None:
+            return None
+        condition = Filter.parse(where)
+        condition.check(self.manifest.layout.fields)
+        return condition
+
+    def find(self, query: Query, k: int = 10, where: Filter | None = None) -> list[Hit]:
+        """Search with a query that is ready; the model is not run.
+
+        Raises:
+            InputError: If `k` is not 1 or larger, or the query's blocks do not fit.
+        """
+        return search(self.store, query, k, where)
+
+    def close(self) -> None:
+        """Close the index. The model stays: it may be shared."""
+        self._index.close()
+
+    def _weights(self, fusion: str | None, alpha: float | None) -> tuple[float, float]:
+        weight = self.alpha if alpha is None else check_alpha(alpha)
+        chosen = self._fusion if fusion is None else check_fusion(fusion)
+        return {"hs": (1.0, 0.0), "rw": (0.0, 1.0), "sum": (1.0, weight)}[chosen]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> tuple[Array, Array]:
+    """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with."""
+    hidden, routing = (embedder.fuse(views, fusion=view, normalize=True) for view in _VIEWS)
+    return (hidden, routing) if reducer is None else reducer.reduce(hidden, routing)
+
+
+def documents_of(embedder: MoEE) -> MoEE:
+    """Return the embedder with the prompt of documents as its own."""
+    return embedder.with_settings(prompt=embedder.config.document_prompt or embedder.config.prompt)
+
+
+def open_embedder(index: IndexFolder, model: MoEE | str | None, options: Mapping[str, Any]) -> MoEE:
+    """Return the model of an index with the index's configuration and statistics; see `Searcher.open`."""
+    saved = read_embedder(index.folder / EMBEDDER)
+    loading = _without_settings(saved.config, options)
+    if isinstance(model, MoEE):
+        if loading:
+            raise InputError(f"The model is in memory already, and {', '.join(loading)} cannot be chosen any more.")
+        base = model
+    else:
+        base = _load(index.manifest, saved, model, loading)
+    index.manifest.check_model(base.info)
+    computed = (index.manifest.dtype, index.manifest.precision)
+    if (base.info.dtype, base.info.precision) != computed:
+        logger.warning(
+            "The index was computed in %s (%s), the model computes in %s (%s): cosines differ a little from those of "
+            "the build.",
+            *computed,
+            base.info.dtype,
+            base.info.precision,
+        )
+    return base.with_statistics(saved.config, saved.calibrations)
+
+
+_VIEWS: tuple[Literal["hs", "rw"], ...] = ("hs", "rw")
+
+
+def _load(manifest: Manifest, saved: SavedEmbedder, model: str | None, loading: Mapping[str, Any]) -> MoEE:
+    fixed = {
+        "dtype": manifest.dtype,
+        "precision": manifest.precision,
+        "include_attention_routers": saved.config.include_attention_routers,
+    }
+    if model is None:
+        fixed["revision"] = saved.revision
+        if Path(saved.model).is_absolute() and not Path(saved.model).exists():
+            raise InputError(
+                f"The index was built with the model in {saved.model!r}, which is not there. If it was moved, say "
+                "where it is now (model, --model)."
+            )
+    return MoEE.from_pretrained(model or saved.model, **{**fixed, **loading})
+
+
+def _without_settings(config: EmbedderConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of loading; those that decide vectors must be as they were."""
+    names = {field.name for field in fields(EmbedderConfig)}
+    for name, value in options.items():
+        if name in names and value is not None and value != getattr(config, name):
+            raise InputError(
+                f"The index was built with {name} = {getattr(config, name)!r}, and {value!r} is asked for: vectors of "
+                f"the two do not compare. Leave {name} out, or build another index with it."
+            )
+    return {name: value for name, value in options.items() if name not in names and value is not None}
+
+
+def check_fusion(fusion: str) -> SearchFusion:
+    """Return a fusion that an index can be searched with.
+
+    Raises:
+        InputError: If it is `"concat"`.
+        UnknownNameError: If there is none of the name; suggests close matches.
+    """
+    if fusion == "concat":
+        raise InputError(
+            "fusion='concat' cannot be searched: an index keeps each view at unit length, so that alpha can be chosen "
+            "when it is asked, and concat weighs the views by their own lengths. Use sum, hs or rw."
+        )
+    check_choice("fusion", fusion, ("hs", "rw", "sum"))
+    return "hs" if fusion == "hs" else "rw" if fusion == "rw" else "sum"

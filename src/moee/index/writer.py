@@ -1,0 +1,134 @@
+"""Texts through the model into a store, a whole batch at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from moee.embedder import MoEE
+from moee.errors import NonFiniteActivationsError
+from moee.index.searcher import blocks_of
+from moee.method.texts import TruncationWarning
+from moee.progress import progress_bar
+from moee.stores.reduce import Reducer
+from moee.stores.store import Record, Store
+from moee.types import Views, join_views
+
+logger = logging.getLogger("moee")
+
+WINDOW_ROWS = 4096
+"""Texts given to the model at once: enough to bring similar lengths together, few enough to bound memory."""
+SWEEP_BYTES = 1 << 30
+"""Of views of the texts given at once to a model that is read from disk, which is read again for each such window."""
+FLUSH_S = 5.0
+"""Longest time that finished texts wait to be written: what a kill can lose, and what a store writes in one go."""
+
+
+class Writer:
+    """Writes records with their vectors.
+
+    Args:
+        documents: The embedder, with the prompt of documents and its statistics.
+        store: Where to.
+        reducer: None if vectors are not reduced.
+        show_progress: A bar on stderr.
+    """
+
+    def __init__(self, documents: MoEE, store: Store, reducer: Reducer | None, *, show_progress: bool = False) -> None:
+        self._documents = documents
+        self._store = store
+        self._reducer = reducer
+        self._show_progress = show_progress
+
+    def write_views(self, records: Sequence[Record], views: Views) -> None:
+        """Write records whose views are known, in one transaction."""
+        blocks = blocks_of(self._documents, views, self._reducer)
+        self._store.upsert(records, np.concatenate(blocks, axis=1))
+
+    def write(self, records: Sequence[Record], rows: Sequence[int]) -> None:
+        """Embed and write some of the records of a file.
+
+        Args:
+            records: All of them.
+            rows: Which are written.
+
+        Raises:
+            OutputError, StoreError: If they cannot be written; whole batches written before stay.
+            TruncationError: As `MoEE.encode`.
+            NonFiniteActivationsError: If the model overflows; names the row of the file.
+        """
+        if not len(rows):
+            return
+        window = self._window()
+        with (
+            _counting_cuts(len(rows)),
+            progress_bar("Embedding", len(rows), enabled=self._show_progress, unit="texts") as advance,
+        ):
+            for start in range(0, len(rows), window):
+                chosen = rows[start : start + window]
+                batch = _Batch(self, [records[row] for row in chosen])
+
+                def finished(places: Sequence[int], views: Views, batch: _Batch = batch) -> None:
+                    batch.add(places, views)
+                    advance(len(places))
+
+                try:
+                    self._documents.encode_views([record.text for record in batch.records], on_batch=finished)
+                except NonFiniteActivationsError as error:
+                    row = chosen[error.row]
+                    raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text[:60]) from error
+                finally:
+                    batch.flush()  # what was finished before a failure or an interrupt
+
+    def _window(self) -> int:
+        info = self._documents.info
+        if info.weights == "memory":
+            return WINDOW_ROWS
+        return max(WINDOW_ROWS, SWEEP_BYTES // (4 * (info.hidden_size + sum(info.num_experts))))
+
+
+class _Batch:
+    """Finished texts that wait to be written."""
+
+    def __init__(self, writer: Writer, records: Sequence[Record]) -> None:
+        self.records = records
+        self._writer = writer
+        self._waiting: list[tuple[Sequence[int], Views]] = []
+        self._flushed = time.monotonic()
+
+    def add(self, places: Sequence[int], views: Views) -> None:
+        self._waiting.append((places, views))
+        if time.monotonic() - self._flushed >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            places = [place for each, _ in self._waiting for place in each]
+            views = join_views([views for _, views in self._waiting])
+            self._writer.write_views([self.records[place] for place in places], views)
+            self._waiting.clear()
+        self._flushed = time.monotonic()
+
+
+@contextmanager
+def _counting_cuts(num_texts: int) -> Iterator[None]:
+    """Say once how many texts were cut, instead of once for every window; show other warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    cuts = [each.message.num_texts for each in caught if isinstance(each.message, TruncationWarning)]
+    for each in caught:
+        if not isinstance(each.message, TruncationWarning):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if cuts:
+        logger.warning(
+            "%d of %d texts were cut to the model's limit or --max-length; the prompt's end was kept. "
+            "--truncate error refuses such texts, end cuts without a word.",
+            sum(cuts),
+            num_texts,
+        )

@@ -1,0 +1,353 @@
+"""Frozen statistics that make cosines of the two views meaningful, and the standardisation of the original code.
+
+A few dimensions of a language model's hidden state dominate every cosine, and a few experts of a router take most of
+the weight for every text. Both are constant offsets and scales, which statistics of any few thousand texts remove.
+The statistics are fitted once per model, prompt and pooling, and kept: a text's vector never depends on its batch.
+
+Hidden states (HS): each dimension is centred and scaled to unit variance (`zscore`); `spectral` then flattens the
+leading directions of the correlation matrix. With eigenvalues l_1 >= l_2 >= ..., direction i <= k is scaled by
+(l_i / l_(k+1))^(-gamma/2) and all others are left alone, so gamma 0 is `zscore`, and gamma 1 whitens the k leading
+directions. Directions beyond k carry little variance and are noisy: whitening them too made scores worse.
+
+Routing weights (RW): every expert is centred, which removes the experts that serve every text, and all are scaled
+alike. A layer so weighs as much as its routing differs between texts. Scaling the layers to equal length instead gave
+the early ones, which at the prompt's last token have seen little of the text, most of the say: on STSBenchmark dev the
+demo model's RW fell from 70 to 49.
+
+The weight of RW in the sum (`alpha="auto"`) is the slope of the regression of cos_HS on cos_RW over pairs of
+calibration texts: what is added to HS is the best linear estimate of its cosine from routing. That is scale matching,
+sd(cos_HS) / sd(cos_RW), times their correlation, so routing that tells nothing of HS gets no weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, check_choice
+from moee.files.atomic import atomic_file
+from moee.method.config import EmbedderConfig
+from moee.method.fusion import fuse, unit
+from moee.method.moments import Wide, cosine_slope, inverse_deviation, leading_directions, mean_and_variance
+from moee.types import Array, CalibrationMethod, ModelInfo, Views
+
+FORMAT_VERSION = 1
+MIN_TEXTS = 2
+SPECTRAL_DIRECTIONS = 64
+"""Leading directions that `spectral` may flatten. Chosen on STSBenchmark dev (benchmarks/quality.py)."""
+
+_TEXTS_PER_DIRECTION = 2
+"""A direction is flattened only if there are this many texts for it."""
+
+_PAIRED_TEXTS = 2048
+
+FROZEN_METHODS: tuple[CalibrationMethod, ...] = ("zscore", "spectral")
+"""The methods that use frozen statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Statistics of the two views over a set of texts. They serve every method; only `gamma` is fixed by the fit.
+
+    Attributes:
+        hidden_mean: `(hidden_size,)` float64.
+        hidden_scale: `(hidden_size,)` float64, one over the standard deviation; 0 where a dimension is constant.
+        eigenvalues: `(k + 1,)` float64, the largest of the correlation matrix, descending.
+        eigenvectors: `(hidden_size, k)` float64, orthonormal columns.
+        routing_mean: `(sum of num_experts,)` float64.
+        routing_scale: `(sum of num_experts,)` float64, the same for all experts; 0 where one is constant.
+        num_experts: Width of every layer's block of the routing weights.
+        gamma: Strength of `spectral`, 0 to 1.
+        alphas: Weight of RW in the sum, in closed form, by method.
+        num_texts: How many texts were used.
+        texts: Which texts: `"builtin"`, `"user"`, or another word that says so.
+        model: Name of the model.
+        fingerprint: Of the model's weights.
+        view_key: The choices that decided the views, from `EmbedderConfig.view_key`.
+    """
+
+    hidden_mean: Wide
+    hidden_scale: Wide
+    eigenvalues: Wide
+    eigenvectors: Wide
+    routing_mean: Wide
+    routing_scale: Wide
+    num_experts: tuple[int, ...]
+    gamma: float
+    alphas: Mapping[str, float]
+    num_texts: int
+    texts: str
+    model: str
+    fingerprint: str
+    view_key: Mapping[str, Any]
+
+    @classmethod
+    def fit(cls, views: Views, *, info: ModelInfo, config: EmbedderConfig, texts: str = "user") -> Calibration:
+        """Fit the statistics, in float64.
+
+        Args:
+            views: Of the calibration texts, at least two; thousands are better. No labels are used.
+            info: The model behind the views.
+            config: Gives `gamma` and the view key.
+            texts: A word for the origin of the texts, kept with the statistics.
+
+        Raises:
+            InputError: If there are fewer than two texts.
+            NonFiniteActivationsError: If a view holds NaN or infinity; names the text.
+        """
+        if len(views) < MIN_TEXTS:
+            raise InputError(
+                f"Calibration needs at least {MIN_TEXTS} texts, and got {len(views)}. "
+                "Some hundreds of texts like those to be embedded are a good start."
+            )
+        _check_finite(views)
+        hidden_mean, variance = mean_and_variance(views.hidden_states)
+        hidden_scale = inverse_deviation(hidden_mean, variance)
+        eigenvalues, eigenvectors = leading_directions(
+            views.hidden_states, hidden_mean, hidden_scale, _num_directions(views.hidden_states)
+        )
+        routing_mean, routing_scale = _routing_statistics(views)
+        fitted = cls(
+            hidden_mean=hidden_mean,
+            hidden_scale=hidden_scale,
+            eigenvalues=eigenvalues,
+            eigenvectors=eigenvectors,
+            routing_mean=routing_mean,
+            routing_scale=routing_scale,
+            num_experts=views.num_experts,
+            gamma=config.gamma,
+            alphas={},
+            num_texts=len(views),
+            texts=texts,
+            model=info.name,
+            fingerprint=info.fingerprint,
+            view_key=config.view_key(),
+        )
+        return fitted._with_alphas(views)
+
+    def apply(self, views: Views, method: CalibrationMethod) -> tuple[Array, Array]:
+        """Calibrate views.
+
+        Args:
+            views: Of any texts, from the model and prompt of the fit.
+            method: `"zscore"` or `"spectral"`, for the hidden states; the routing weights have one way.
+
+        Returns:
+            The calibrated hidden states `(num_texts, hidden_size)` and routing weights
+            `(num_texts, sum of num_experts)`, float32. Over the calibration texts each has a mean squared length equal
+            to its number of dimensions. A row may be zero, if the text equals the mean.
+
+        Raises:
+            CalibrationError: If the views have other widths than those of the fit.
+        """
+        check_choice("frozen calibration", method, FROZEN_METHODS)
+        self._check_widths(views)
+        return self._hidden(views.hidden_states, method), self._routing(views.routing_weights)
+
+    def alpha(self, method: CalibrationMethod) -> float:
+        """Return the weight of RW in the sum: the slope of cos_HS on cos_RW over pairs of calibration texts."""
+        check_choice("frozen calibration", method, FROZEN_METHODS)
+        return self.alphas[method]
+
+    def digest(self) -> str:
+        """Return a short digest of the numbers: two sets of statistics that calibrate alike share it."""
+        digest = hashlib.sha256(repr((self.gamma, sorted(self.alphas.items()))).encode())
+        for name in ("hidden_mean", "routing_mean"):
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return digest.hexdigest()[:16]
+
+    def check(self, info: ModelInfo, config: EmbedderConfig) -> None:
+        """Check that these statistics belong to a model and configuration.
+
+        Raises:
+            CalibrationError: If not; names what differs, with both values.
+        """
+        if self.fingerprint != info.fingerprint:
+            raise CalibrationError(
+                f"The calibration was fitted for the model {self.model!r} (weights {self.fingerprint}), "
+                f"not for {info.name!r} (weights {info.fingerprint}). Calibrate this model."
+            )
+        wanted = config.view_key()
+        for key in sorted(set(wanted) | set(self.view_key)):
+            if self.view_key.get(key) != wanted.get(key):
+                raise CalibrationError(
+                    f"The calibration was fitted with {key} = {self.view_key.get(key)!r}, but {key} = "
+                    f"{wanted.get(key)!r} is asked for. Calibrate again, or use the former value."
+                )
+        if config.calibration == "spectral" and self.gamma != config.gamma:
+            raise CalibrationError(
+                f"The calibration was fitted with gamma = {self.gamma}, but gamma = {config.gamma} is asked for. "
+                "Calibrate again, or use the former value."
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the statistics to a safetensors file, whole or not at all.
+
+        Eigenvectors are kept in float32, everything else in float64.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        arrays["eigenvectors"] = arrays["eigenvectors"].astype(np.float32)
+        facts = {name: getattr(self, name) for name in _FACTS} | {"format_version": FORMAT_VERSION}
+        facts["alphas"], facts["view_key"] = dict(self.alphas), dict(self.view_key)
+        with atomic_file(path) as temporary:
+            # the library's own writing turns a full disk into an error of its own kind
+            temporary.write_bytes(save(arrays, metadata={"moee_calibration": json.dumps(facts)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read what `save` wrote.
+
+        Raises:
+            CalibrationError: If the file is missing, not a calibration file, damaged, or of a newer version.
+        """
+        try:
+            arrays = load_file(path)
+            with safe_open(path, framework="numpy") as handle:
+                facts = json.loads((handle.metadata() or {})["moee_calibration"])
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise CalibrationError(
+                f"{str(path)!r} is not a readable calibration file ({type(error).__name__}: {error}). "
+                "Delete it and calibrate again."
+            ) from error
+        version = facts.pop("format_version", None)
+        missing = [name for name in _ARRAYS if name not in arrays] + [name for name in _FACTS if name not in facts]
+        if version != FORMAT_VERSION or missing:
+            raise CalibrationError(
+                f"{str(path)!r} has calibration format {version!r} and lacks {missing}; this program reads format "
+                f"{FORMAT_VERSION}. Calibrate again."
+            )
+        facts["num_experts"] = tuple(facts["num_experts"])
+        values: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
+        return cls(**values, **{name: facts[name] for name in _FACTS})
+
+    def _check_widths(self, views: Views) -> None:
+        found = (views.hidden_states.shape[1], views.num_experts)
+        fitted = (len(self.hidden_mean), self.num_experts)
+        if found != fitted:
+            raise CalibrationError(
+                f"The calibration was fitted on views with (hidden size, experts by layer) = {fitted}, "
+                f"but these have {found}. Calibrate again."
+            )
+
+    def _hidden(self, hidden_states: Array, method: CalibrationMethod) -> Array:
+        z = (hidden_states - self.hidden_mean) * self.hidden_scale
+        if method == "zscore":
+            return z.astype(np.float32)
+        k = self.eigenvectors.shape[1]
+        factors = (self.eigenvalues[:k] / self.eigenvalues[k]) ** (-self.gamma / 2)
+        z += ((z @ self.eigenvectors) * (factors - 1.0)) @ self.eigenvectors.T
+        dimensions = float(np.count_nonzero(self.hidden_scale))
+        kept = dimensions - float(np.sum(self.eigenvalues[:k] * (1.0 - factors**2)))
+        return np.asarray(z * math.sqrt(dimensions / kept), dtype=np.float32) if kept > 0 else z.astype(np.float32)
+
+    def _routing(self, routing_weights: Array) -> Array:
+        return np.asarray((routing_weights - self.routing_mean) * self.routing_scale, dtype=np.float32)
+
+    def _with_alphas(self, views: Views) -> Calibration:
+        # pairs grow with the square of the texts; this many give two million
+        sample = np.unique(np.linspace(0, len(views) - 1, num=min(len(views), _PAIRED_TEXTS)).astype(int))
+        routing = unit(self._routing(views.routing_weights[sample]))
+        hidden = {method: unit(self._hidden(views.hidden_states[sample], method)) for method in FROZEN_METHODS}
+        return replace(self, alphas={method: cosine_slope(units, routing) for method, units in hidden.items()})
+
+
+_ARRAYS = ("hidden_mean", "hidden_scale", "eigenvalues", "eigenvectors", "routing_mean", "routing_scale")
+_FACTS = ("num_experts", "gamma", "alphas", "num_texts", "texts", "model", "fingerprint", "view_key")
+
+
+def _num_directions(hidden_states: Array) -> int:
+    num_texts, hidden_size = hidden_states.shape[0], hidden_states.shape[1]
+    return int(min(SPECTRAL_DIRECTIONS, hidden_size // 8, num_texts // _TEXTS_PER_DIRECTION))
+
+
+def _check_finite(views: Views) -> None:
+    for name, rows in (("hidden state", views.hidden_states), ("routing weights", views.routing_weights)):
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise NonFiniteActivationsError(row=int(bad[0]), what=name)
+
+
+def _routing_statistics(views: Views) -> tuple[Wide, Wide]:
+    mean, variance = mean_and_variance(views.routing_weights)
+    moving = inverse_deviation(mean, variance) > 0
+    total = float(variance[moving].sum())
+    return mean, np.where(moving, math.sqrt(len(mean) / total) if total > 0 else 0.0, 0.0)
+
+
+def calibrated(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> tuple[Array, Array]:
+    """Calibrate views as a configuration says.
+
+    Args:
+        views: Of any texts; all of them, in their order, under `calibration="batch"`.
+        config: Gives the method, and the fusion and batch size that `"batch"` depends on.
+        statistics: Frozen, for the methods that use them; None for the others.
+
+    Returns:
+        Hidden states `(num_texts, hidden_size)` and routing weights `(num_texts, sum of num_experts)`, float32.
+    """
+    if statistics is not None:
+        return statistics.apply(views, config.calibration)
+    hidden, routing = views.hidden_states, views.routing_weights
+    if config.calibration == "batch" and config.fusion != "hs":
+        # the original code standardises every method but its hidden-state baseline
+        return batch_standardise(hidden, config.batch_size), batch_standardise(routing, config.batch_size)
+    return hidden, routing
+
+
+def fused(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> Array:
+    """Calibrate and fuse views as a configuration says: all that is done after the model has run.
+
+    Args:
+        views: As `calibrated`.
+        config: Also gives the fusion, alpha and `normalize`.
+        statistics: As `calibrated`.
+
+    Returns:
+        `(num_texts, dim)` float32.
+    """
+    hidden, routing = calibrated(views, config, statistics)
+    if config.normalize or config.fusion == "sum":
+        return fuse(hidden, routing, config.fusion, routing_weight(config, statistics))
+    chosen = {"hs": [hidden], "rw": [routing], "concat": [hidden, routing]}[config.fusion]
+    return np.ascontiguousarray(np.concatenate(chosen, axis=1))
+
+
+def routing_weight(config: EmbedderConfig, statistics: Calibration | None) -> float:
+    """Return the weight of RW in the sum: the configured number, or that of the statistics; 1 without any."""
+    if config.alpha != "auto":
+        return config.alpha
+    return statistics.alpha(config.calibration) if statistics is not None else 1.0
+
+
+def batch_standardise(rows: Array, batch_size: int) -> Array:
+    """Standardise every column over each batch of rows, as the original code of arXiv 2410.10814 does.
+
+    A row's result depends on the other rows of its batch. Only the `paper` recipe uses this.
+
+    Args:
+        rows: `(n, dim)`, in the order of the texts.
+        batch_size: Rows in a batch; the last batch may have fewer.
+
+    Returns:
+        `(n, dim)` float32: `(x - mean) / (std + 1e-8)`, std with n - 1. A batch of one row is all zeros: its deviation
+        is undefined, and the original turns the NaN into 0.
+    """
+    result = np.zeros(rows.shape, dtype=np.float32)
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size].astype(np.float64)
+        if len(batch) > 1:
+            deviation = batch.std(axis=0, ddof=1)
+            result[start : start + batch_size] = (batch - batch.mean(axis=0)) / (deviation + 1e-8)
+    return result

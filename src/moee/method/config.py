@@ -1,0 +1,319 @@
+"""How texts become vectors: one frozen value, its named recipes, and its file form.
+
+Nothing here reads a model or computes a vector. A recipe is nothing but a named `EmbedderConfig`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from dataclasses import replace as _replace
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from moee.errors import InputError, UnknownNameError, check_choice
+from moee.method.fusion import check_alpha
+from moee.method.prompts import resolve_prompt
+from moee.types import (
+    CalibrationMethod,
+    CapturePlan,
+    Cleaning,
+    EmptyText,
+    Fusion,
+    LayerChoice,
+    Pooling,
+    Scoring,
+    Truncate,
+)
+
+FORMAT_VERSION = 1
+"""Of the JSON form. Raised when a file of this version could be misread by an older program."""
+
+_RENAMED_KEYS: Mapping[str, str] = MappingProxyType({})
+"""Old key -> the key it has today, for files of earlier versions."""
+
+_CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "cleaning": get_args(Cleaning),
+        "hidden_pooling": get_args(Pooling),
+        "routing_pooling": get_args(Pooling),
+        "scoring": get_args(Scoring),
+        "fusion": get_args(Fusion),
+        "calibration": get_args(CalibrationMethod),
+        "on_empty": get_args(EmptyText),
+        "truncate": get_args(Truncate),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderConfig:
+    """Every choice between a text and its vector, model apart. The defaults are the `default` recipe.
+
+    Attributes:
+        recipe: The named configuration that this one started from; a label, it decides nothing.
+        prompt: Name of a prompt, or a template with one `{text}`.
+        query_prompt: The same for `encode_query`; None means `prompt`.
+        document_prompt: The same for `encode_document`; None means `prompt`.
+        cleaning: What is done to a text before it is put into the prompt; see `moee.method.prompts.render`.
+        hidden_pooling: Over tokens, for the hidden states.
+        hidden_layers: Which layers' hidden states are averaged; `"last"` is after the final norm.
+        routing_pooling: Over tokens, for the routing weights.
+        routing_layers: Which MoE layers, by decoder layer.
+        include_attention_routers: Also use routers inside attention, in models that have them.
+        scoring: How router logits become routing weights.
+        fusion: Which view, or how the two are combined.
+        alpha: Weight of the routing weights in `fusion="sum"`. `"auto"` is the closed form of
+            `moee.method.calibration`; without frozen statistics it is 1.0, the constant of the original code.
+        calibration: `"zscore"` and `"spectral"` use frozen statistics; `"batch"` standardises over the batch at hand
+            as the original code does, so that a text's vector depends on its neighbours; `"none"` does nothing.
+        gamma: For `"spectral"`: 0 is `"zscore"`, 1 whitens the leading directions.
+        batch_size: Texts in a batch under `calibration="batch"`; nothing else depends on it.
+        on_empty: What to do with a text that is empty or only whitespace.
+        truncate: What to do with a text over the limit. `"warn"` cuts it and says so; `"end"` cuts it.
+        max_length: The limit, in tokens of the whole prompt; None is the model's own.
+        normalize: Scale every vector to unit length.
+
+    Raises:
+        InputError: If a value cannot be used.
+        UnknownNameError: If a value is not one of a closed set; suggests close matches.
+    """
+
+    recipe: str = "default"
+    prompt: str = "prompteol"
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    cleaning: Cleaning = "none"
+    hidden_pooling: Pooling = "last_token"
+    hidden_layers: LayerChoice = "last"
+    routing_pooling: Pooling = "last_token"
+    routing_layers: LayerChoice = "all"
+    include_attention_routers: bool = False
+    scoring: Scoring = "softmax"
+    fusion: Fusion = "sum"
+    alpha: float | Literal["auto"] = "auto"
+    calibration: CalibrationMethod = "spectral"
+    gamma: float = 1.0
+    batch_size: int = 128
+    on_empty: EmptyText = "error"
+    truncate: Truncate = "warn"
+    max_length: int | None = None
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name, allowed in _CHOICES.items():
+            check_choice(name, getattr(self, name), allowed)
+        for prompt in (self.prompt, self.query_prompt, self.document_prompt):
+            if prompt is not None:
+                resolve_prompt(prompt)
+        for name in ("include_attention_routers", "normalize"):
+            _check_bool(name, getattr(self, name))
+        for name in ("hidden_layers", "routing_layers"):
+            # JSON has no tuples; a list that came from a file must compare equal to what was saved.
+            object.__setattr__(self, name, _checked_layers(name, getattr(self, name)))
+        if self.alpha != "auto":
+            check_alpha(_number("alpha", self.alpha, '"auto" or a number'))
+        if not 0 <= _number("gamma", self.gamma, "a number") <= 1:
+            raise InputError(
+                f"gamma is {self.gamma!r}; it must lie between 0 (as zscore) and 1 (whiten the leading directions)."
+            )
+        _check_count("batch_size", self.batch_size)
+        if self.max_length is not None:
+            _check_count("max_length", self.max_length)
+
+    def replace(self, **changes: Any) -> EmbedderConfig:
+        """Return a copy with some values changed.
+
+        Args:
+            **changes: Any of the attributes. Typed `Any` because each attribute has a type of its own; every value is
+                checked.
+
+        Raises:
+            UnknownNameError: If a name is not an attribute.
+            InputError: If a value cannot be used.
+        """
+        _check_keys(changes)
+        return _replace(self, **changes)
+
+    def prompts(self) -> list[str]:
+        """Return the configured prompts, the main one first, each once."""
+        prompts = (self.prompt, self.query_prompt, self.document_prompt)
+        return list(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
+
+    def search_prompts(self) -> tuple[str, str]:
+        """Return the prompts of a query and of documents: the main one where there is none of their own."""
+        return self.query_prompt or self.prompt, self.document_prompt or self.prompt
+
+    def capture_plan(self, *, projections: bool = False) -> CapturePlan:
+        """Return which rows of a forward pass the two views are made of.
+
+        Args:
+            projections: Also the control for the routing weights.
+        """
+        return CapturePlan(
+            hidden_pooling=self.hidden_pooling,
+            hidden_layers=self.hidden_layers,
+            routing_pooling=self.routing_pooling,
+            routing_layers=self.routing_layers,
+            scoring=self.scoring,
+            projections=projections,
+        )
+
+    def view_key(self) -> dict[str, Any]:
+        """Return the choices that decide the two views, and so which calibration statistics fit.
+
+        Returns:
+            A JSON-ready mapping, with the text of `prompt` in place of its name.
+        """
+        return {
+            "prompt": resolve_prompt(self.prompt),
+            "cleaning": self.cleaning,
+            "hidden_pooling": self.hidden_pooling,
+            "hidden_layers": _json_layers(self.hidden_layers),
+            "routing_pooling": self.routing_pooling,
+            "routing_layers": _json_layers(self.routing_layers),
+            "include_attention_routers": self.include_attention_routers,
+            "scoring": self.scoring,
+        }
+
+    def statistics_key(self) -> str:
+        """Return what frozen statistics depend on, as a key: two configurations that share it share statistics."""
+        return repr((sorted(self.view_key().items()), self.gamma))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping, with `format_version`."""
+        values = asdict(self)
+        for name in ("hidden_layers", "routing_layers"):
+            values[name] = _json_layers(values[name])
+        return {"format_version": FORMAT_VERSION, **values}
+
+    def to_json(self) -> str:
+        """Return the JSON form, readable by `from_json`."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EmbedderConfig:
+        """Build a configuration from what `to_dict` returned; keys of earlier versions are renamed.
+
+        Raises:
+            InputError: If the version is newer than this program, or a value cannot be used.
+            UnknownNameError: If a key is unknown; suggests close matches.
+        """
+        version = values.get("format_version", FORMAT_VERSION)
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= FORMAT_VERSION:
+            raise InputError(
+                f"The configuration has format version {version!r}; this program reads versions 1 to {FORMAT_VERSION}. "
+                "Update moee, or save the embedder again with this version."
+            )
+        settings = _renamed({key: value for key, value in values.items() if key != "format_version"}, _RENAMED_KEYS)
+        _check_keys(settings)
+        return cls(**settings)
+
+    @classmethod
+    def from_json(cls, text: str) -> EmbedderConfig:
+        """Build a configuration from its JSON form.
+
+        Raises:
+            InputError: If the text is not a JSON object, or as `from_dict`.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"The configuration is not valid JSON (line {error.lineno}: {error.msg}).") from error
+        if not isinstance(values, dict):
+            raise InputError(f"The configuration must be a JSON object, not {type(values).__name__}.")
+        return cls.from_dict(values)
+
+
+def _number(name: str, value: object, allowed: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}; it must be {allowed}, and finite.")
+    return float(value)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} is {value!r}; it must be a whole number, 1 or larger.")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; it must be true or false.")
+
+
+def _checked_layers(name: str, value: object) -> LayerChoice:
+    if value == "all":
+        return "all"
+    if value == "last":
+        return "last"
+    if isinstance(value, str):
+        raise UnknownNameError(name, value, ("all", "last"), hint="Or give a list of layer numbers.")
+    numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        raise InputError(f'{name} is {value!r}; it must be "all", "last", or a list of layer numbers such as [-2, -1].')
+    if len(set(numbers)) != len(numbers):
+        raise InputError(f"{name} is {value!r}; a layer is named twice.")
+    return numbers
+
+
+def _json_layers(value: LayerChoice) -> str | list[int]:
+    return value if isinstance(value, str) else list(value)
+
+
+def _renamed(values: Mapping[str, Any], renames: Mapping[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        today = renames.get(key, key)
+        if today in result:
+            raise InputError(f"The configuration names {today!r} twice: {key!r} is its old name. Keep one of them.")
+        result[today] = value
+    return result
+
+
+def _check_keys(values: Mapping[str, Any]) -> None:
+    names = [field.name for field in fields(EmbedderConfig)]
+    for key in values:
+        if key not in names:
+            raise UnknownNameError("setting", key, names)
+
+
+RECIPES: Mapping[str, EmbedderConfig] = MappingProxyType(
+    {
+        "default": EmbedderConfig(),
+        # What the public code of arXiv 2410.10814 does, defects included (docs: footguns). Its hidden states alone are
+        # not standardised, its other methods are, over batches of 128; its vectors are not scaled to unit length.
+        "paper": EmbedderConfig(
+            recipe="paper",
+            cleaning="paper",
+            scoring="logits",
+            alpha=1.0,
+            calibration="batch",
+            batch_size=128,
+            on_empty="encode",
+            truncate="error",
+            normalize=False,
+        ),
+    }
+)
+"""Named configurations. `recipe_config` looks them up."""
+
+
+def recipe_config(name: str, *, model_type: str | None = None) -> EmbedderConfig:
+    """Return a recipe.
+
+    Args:
+        name: A key of `RECIPES`.
+        model_type: Of the model, where it is known. The original code reads raw router logits from OLMoE and
+            Qwen2-MoE but softmax weights from DeepSeekMoE, so `paper` depends on it.
+
+    Raises:
+        UnknownNameError: If there is no such recipe; suggests close matches.
+    """
+    check_choice("recipe", name, RECIPES)
+    config = RECIPES[name]
+    if name == "paper" and model_type is not None and model_type.startswith("deepseek"):
+        return config.replace(scoring="softmax")
+    return config

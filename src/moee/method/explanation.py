@@ -1,0 +1,299 @@
+"""What makes two texts alike: the exact parts that each view, layer and expert adds to their similarity.
+
+The cosine of two unit vectors is the sum of their elementwise products. In a fused vector every element belongs to the
+hidden state or to one expert of one layer, so the products, summed by block, are parts that add up to the similarity.
+Nothing is approximated or attributed. A positive part makes the texts more alike, a negative one less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from moee.errors import InputError, check_choice
+from moee.plots.heatmap import HeatMap, write_heatmap
+from moee.types import Array, Fusion, Views
+
+Wide = npt.NDArray[np.float64]
+Layers = tuple[Wide, ...]
+"""One array for each captured router, each `(num_experts,)` of that router."""
+
+TOP = 10
+"""Experts that are named, unless told otherwise."""
+_MARKED = 5
+"""Experts that are named in the heat map."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairExpert:
+    """An expert and what it adds to the similarity of two texts.
+
+    Attributes:
+        layer: Decoder layer.
+        expert: Place in the layer's router, from 0.
+        part: Added to the similarity; negative if it makes the texts less alike.
+        weights: Routing weights of the two texts, as the model gave them.
+    """
+
+    layer: int
+    expert: int
+    part: float
+    weights: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TextExpert:
+    """An expert that marks one text.
+
+    Attributes:
+        layer: Decoder layer.
+        expert: Place in the layer's router, from 0.
+        weight: Routing weight of the text, as the model gave it.
+        mean: Mean weight over the calibration texts; None without frozen statistics.
+    """
+
+    layer: int
+    expert: int
+    weight: float
+    mean: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The similarity of two texts and its parts; made by `MoEE.explain`.
+
+    Attributes:
+        texts: The two texts.
+        model: Name of the model.
+        fusion: Of the vectors that are compared.
+        alpha: Weight of RW in `"sum"`, the geometric mean of two if each text has its own; None in the other fusions,
+            which use none.
+        similarity: Cosine of the two vectors: `hidden + routing`.
+        hidden: Part of the hidden states (HS).
+        routing: Part of the routing weights (RW): the sum of `parts`.
+        hidden_cosine: Cosine of the hidden states alone; None if the fusion leaves them out.
+        routing_cosine: Cosine of the routing weights alone; None if the fusion leaves them out.
+        layer_ids: Decoder layer of every router.
+        parts: For each layer `(num_experts,)` float64, what each expert adds; zeros under `"hs"`.
+        weights_a: Routing weights of the first text as the model gave them, for each layer `(num_experts,)`.
+        weights_b: The same of the second.
+        mean_weights_a: Mean weights over the calibration texts, with the prompt of the first text; None without frozen
+            statistics.
+        mean_weights_b: The same with the prompt of the second, which is another only for a query and a document.
+    """
+
+    texts: tuple[str, str]
+    model: str
+    fusion: Fusion
+    alpha: float | None
+    similarity: float
+    hidden: float
+    routing: float
+    hidden_cosine: float | None
+    routing_cosine: float | None
+    layer_ids: tuple[int, ...]
+    parts: Layers
+    weights_a: Layers
+    weights_b: Layers
+    mean_weights_a: Layers | None
+    mean_weights_b: Layers | None
+
+    @property
+    def layer_parts(self) -> list[float]:
+        """What each layer adds to the similarity, in the order of `layer_ids`; they add up to `routing`."""
+        return [float(part.sum()) for part in self.parts]
+
+    def top_experts(self, n: int = TOP) -> list[PairExpert]:
+        """Return the `n` experts with the largest parts, by absolute value: negative parts count too.
+
+        Experts whose part is zero are left out, so fewer may come back.
+
+        Raises:
+            InputError: If `n` is not 1 or larger.
+        """
+        parts = np.concatenate(self.parts)
+        places = [place for place in _largest(np.abs(parts), n) if parts[place]]
+        return [
+            PairExpert(
+                *self._addresses[place],
+                float(parts[place]),
+                (float(self._flat_a[place]), float(self._flat_b[place])),
+            )
+            for place in places
+        ]
+
+    def top_experts_of(self, text: Literal["a", "b"], n: int = TOP) -> list[TextExpert]:
+        """Return the `n` experts that mark one of the texts most.
+
+        A few experts of a router take much of the weight of every text, and say nothing about this one. With frozen
+        statistics experts are therefore ranked by how far the weight is above its mean over the calibration texts
+        with the text's own prompt; without, by the weight itself.
+
+        Args:
+            text: `"a"` is the first text, `"b"` the second.
+            n: How many, 1 or larger; experts at or below their mean are left out.
+
+        Raises:
+            UnknownNameError: If `text` is neither.
+            InputError: If `n` is not 1 or larger.
+        """
+        check_choice("text", text, ("a", "b"))
+        weights, usual = (self._flat_a, self.mean_weights_a) if text == "a" else (self._flat_b, self.mean_weights_b)
+        means = None if usual is None else np.concatenate(usual)
+        if means is None:
+            places = _largest(weights, n)
+        else:
+            places = [place for place in _largest(weights - means, n) if weights[place] > means[place]]
+        return [
+            TextExpert(*self._addresses[place], float(weights[place]), None if means is None else float(means[place]))
+            for place in places
+        ]
+
+    def difference(self) -> Layers:
+        """Return how the routing of the two texts differs: weights of the first minus those of the second, by layer."""
+        return tuple(a - b for a, b in zip(self.weights_a, self.weights_b, strict=True))
+
+    def to_dict(self, *, top: int = TOP) -> dict[str, Any]:
+        """Return a JSON-ready mapping with every part, and the `top` experts of the pair and of each text."""
+        layers = zip(self.layer_ids, self.layer_parts, self.parts, self.weights_a, self.weights_b, strict=True)
+        return {
+            "texts": list(self.texts),
+            "model": self.model,
+            "fusion": self.fusion,
+            "alpha": self.alpha,
+            "similarity": self.similarity,
+            "hidden": self.hidden,
+            "routing": self.routing,
+            "hidden_cosine": self.hidden_cosine,
+            "routing_cosine": self.routing_cosine,
+            "layers": [
+                {"layer": layer, "part": part, "parts": parts.tolist(), "weights": [a.tolist(), b.tolist()]}
+                for layer, part, parts, a, b in layers
+            ],
+            "top_experts": [
+                {"layer": each.layer, "expert": each.expert, "part": each.part, "weights": list(each.weights)}
+                for each in self.top_experts(top)
+            ],
+            "top_experts_of": [
+                [
+                    {"layer": each.layer, "expert": each.expert, "weight": each.weight, "mean": each.mean}
+                    for each in self.top_experts_of(text, top)
+                ]
+                for text in ("a", "b")
+            ],
+        }
+
+    def heatmap(self, path: str | Path) -> None:
+        """Draw the parts as a heat map, layers down and experts across.
+
+        Args:
+            path: Of the picture; ends in `.png` or `.svg`.
+
+        Raises:
+            InputError: If the suffix is another, or no expert has a part (as in `"hs"`).
+            MissingExtraError: If matplotlib is not installed.
+            OutputError: If the file cannot be written.
+        """
+        weight = "" if self.alpha is None else f"   (alpha {self.alpha:.3g})"
+        summary = (
+            f"similarity {self.similarity:.3f}  =  hidden states {self.hidden:.3f}  +  "
+            f"routing weights {self.routing:.3f}{weight}"
+        )
+        marked = [(each.layer, each.expert) for each in self.top_experts(_MARKED)]
+        write_heatmap(HeatMap(self.texts, summary, self.layer_ids, self.parts, marked), Path(path))
+
+    @cached_property
+    def _addresses(self) -> list[tuple[int, int]]:
+        pairs = zip(self.layer_ids, self.parts, strict=True)
+        return [(layer, expert) for layer, parts in pairs for expert in range(len(parts))]
+
+    @cached_property
+    def _flat_a(self) -> Wide:
+        return np.concatenate(self.weights_a)
+
+    @cached_property
+    def _flat_b(self) -> Wide:
+        return np.concatenate(self.weights_b)
+
+
+def explain_vectors(
+    vectors: Array,
+    views: Views,
+    *,
+    texts: tuple[str, str],
+    model: str,
+    fusion: Fusion,
+    alpha: float | None,
+    mean_weights: tuple[Wide, Wide] | None = None,
+) -> Explanation:
+    """Split the cosine of two fused vectors into its parts.
+
+    Args:
+        vectors: Of two texts, `(2, dim)` float32, of any length: they are compared by their cosine. A zero vector has
+            no direction, and its similarity is 0.
+        views: What the vectors were fused from, before calibration.
+        texts: The two texts.
+        model: Name of the model.
+        fusion: That made the vectors.
+        alpha: Weight of RW in `"sum"`.
+        mean_weights: Of the routing weights over the calibration texts, for the prompt of each text
+            `(sum of num_experts,)`; None if unknown.
+
+    Raises:
+        InputError: If the vectors and views do not belong together.
+    """
+    hidden_dim = 0 if fusion == "rw" else views.hidden_states.shape[1]
+    routing_dim = 0 if fusion == "hs" else views.routing_weights.shape[1]
+    if vectors.shape != (2, hidden_dim + routing_dim) or len(views) != 2:
+        raise InputError(
+            f"Vectors of shape {vectors.shape} and views of {len(views)} texts cannot be explained; fusion {fusion!r} "
+            f"of these views gives vectors of shape (2, {hidden_dim + routing_dim}), one for each of two texts."
+        )
+    # in float64, so that many thousand small products add up to the cosine
+    wide = vectors.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1)
+    products = wide[0] * wide[1] / (float(norms.prod()) or 1.0)
+    parts = products[hidden_dim:] if routing_dim else np.zeros(views.routing_weights.shape[1])
+    hidden, routing = float(products[:hidden_dim].sum()), float(parts.sum())
+    mean_a, mean_b = (None, None) if mean_weights is None else (_by_layer(m, views.num_experts) for m in mean_weights)
+    return Explanation(
+        texts=texts,
+        model=model,
+        fusion=fusion,
+        alpha=alpha if fusion == "sum" else None,
+        similarity=hidden + routing,
+        hidden=hidden,
+        routing=routing,
+        hidden_cosine=_cosine(wide[:, :hidden_dim]) if hidden_dim else None,
+        routing_cosine=_cosine(wide[:, hidden_dim:]) if routing_dim else None,
+        layer_ids=views.layer_ids,
+        parts=_by_layer(parts, views.num_experts),
+        weights_a=_by_layer(views.routing_weights[0], views.num_experts),
+        weights_b=_by_layer(views.routing_weights[1], views.num_experts),
+        mean_weights_a=mean_a,
+        mean_weights_b=mean_b,
+    )
+
+
+def _cosine(pair: Wide) -> float:
+    norm = float(np.linalg.norm(pair, axis=1).prod())
+    return float(pair[0] @ pair[1]) / norm if norm else 0.0
+
+
+def _by_layer(row: npt.NDArray[np.floating], num_experts: Sequence[int]) -> Layers:
+    """Cut a row of all experts into one array for each layer."""
+    ends = np.cumsum(num_experts)[:-1]
+    return tuple(np.split(np.asarray(row, dtype=np.float64), ends))
+
+
+def _largest(scores: Wide, n: int) -> list[int]:
+    """Return the places of the `n` largest scores, largest first; equal ones in their order."""
+    if n < 1:
+        raise InputError(f"The number of experts is {n}; it must be 1 or larger.")
+    return [int(place) for place in np.argsort(-scores, kind="stable")[:n]]

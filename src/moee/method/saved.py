@@ -1,0 +1,107 @@
+"""A saved embedder: a folder with `config.json` and its statistics, never the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moee.errors import CheckpointError
+from moee.files.atomic import atomic_folder
+from moee.method.calibration import Calibration
+from moee.method.config import EmbedderConfig
+
+_KIND = "moee-embedder"
+_CONFIG = "config.json"
+_STATISTICS = "calibration.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedEmbedder:
+    """What a folder holds.
+
+    Attributes:
+        model: What to load: `"demo"`, a hub id, a folder.
+        revision: Of a hub id.
+        fingerprint: Of the weights that the statistics belong to.
+        config: The embedder's configuration.
+        calibrations: Statistics, the configured prompt's first; empty if none were fitted.
+    """
+
+    model: str
+    revision: str | None
+    fingerprint: str
+    config: EmbedderConfig
+    calibrations: tuple[Calibration, ...]
+
+
+def is_saved_embedder(name: str | Path) -> bool:
+    """Whether `name` is a folder that `write_embedder` wrote."""
+    path = Path(name).expanduser() / _CONFIG
+    if not path.is_file():
+        return False
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return False  # reading it as a model says what is wrong with it
+    return isinstance(values, dict) and values.get("kind") == _KIND
+
+
+def write_embedder(folder: Path, saved: SavedEmbedder) -> None:
+    """Write an embedder, replacing `folder` as a whole.
+
+    Raises:
+        CheckpointError: If `folder` holds something else; it would be lost.
+        OutputError: If it cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()) and not is_saved_embedder(folder):
+        raise CheckpointError(
+            f"{str(folder)!r} exists and is not a saved embedder; saving would replace what it holds. "
+            "Choose another folder."
+        )
+    values: Mapping[str, Any] = {
+        "kind": _KIND,
+        "model": _portable(saved.model),
+        "revision": saved.revision,
+        "fingerprint": saved.fingerprint,
+        "calibrations": [_file_name(number) for number in range(len(saved.calibrations))],
+        "embedder": saved.config.to_dict(),
+    }
+    with atomic_folder(folder) as temporary:
+        (temporary / _CONFIG).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for number, statistics in enumerate(saved.calibrations):
+            statistics.save(temporary / _file_name(number))
+
+
+def _portable(model: str) -> str:
+    """Make a relative folder absolute, so that the saved embedder opens from any working directory."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
+
+
+def _file_name(number: int) -> str:
+    return _STATISTICS if number == 0 else f"calibration.{number}.safetensors"
+
+
+def read_embedder(folder: Path) -> SavedEmbedder:
+    """Read what `write_embedder` wrote.
+
+    Raises:
+        CheckpointError: If a key is missing.
+        CalibrationError: If a statistics file is damaged.
+        InputError: If the configuration is of a newer version or holds an unknown value.
+    """
+    folder = folder.expanduser()
+    values = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    missing = [key for key in ("model", "fingerprint", "embedder", "calibrations") if key not in values]
+    if missing:
+        raise CheckpointError(f"{str(folder / _CONFIG)!r} lacks {', '.join(missing)}. Save the embedder again.")
+    return SavedEmbedder(
+        model=str(values["model"]),
+        revision=values.get("revision"),
+        fingerprint=str(values["fingerprint"]),
+        config=EmbedderConfig.from_dict(values["embedder"]),
+        calibrations=tuple(Calibration.load(folder / name) for name in values["calibrations"]),
+    )

@@ -1,0 +1,1 @@
+"""Pictures that several commands draw, on matplotlib's figures without a display."""

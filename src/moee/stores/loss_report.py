@@ -1,0 +1,169 @@
+"""What reduction and quantisation lose, measured on texts of the corpus that neither was fitted on.
+
+Some of the texts are queries and the rest are documents. Exact vectors say which documents are nearest and how alike
+every pair is; recall@10 is the share of those neighbours that the shortened vectors also find, and Spearman's
+correlation compares the similarities of all pairs. Only documents are rounded, as in an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moee.errors import InputError
+from moee.method.fusion import query_vector
+from moee.method.moments import Wide
+from moee.stores.quantize import CODECS, fit_codec
+from moee.stores.reduce import MIN_DIMS, Reducer
+from moee.types import Array
+
+NEIGHBOURS = 10
+MIN_TEXTS = 40
+"""Fewer would leave hardly more documents than neighbours."""
+
+_QUERY_SHARE = 8
+"""One text in this many is a query."""
+_EXACT = "float32"
+
+Blocks = tuple[Array, Array]
+"""The unit blocks h and r of some texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What one way to store vectors loses.
+
+    Attributes:
+        hidden_dim: Length of the block of hidden states.
+        routing_dim: Length of the block of routing weights.
+        stored: `"float32"`, `"int8"` or `"binary"`.
+        bytes_per_text: Of the vector, without the text.
+        recall: Mean share of the 10 exact neighbours that are found, 0 to 1.
+        spearman: Correlation of the similarities of all pairs with the exact ones.
+        is_chosen: Whether the index is built so.
+    """
+
+    hidden_dim: int
+    routing_dim: int
+    stored: str
+    bytes_per_text: int
+    recall: float
+    spearman: float
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """Losses of several ways to store vectors of the same corpus.
+
+    Attributes:
+        num_fitted: Texts that reducers and codecs were fitted on.
+        num_queries: Texts that were searched with.
+        num_documents: Texts that were searched.
+        alpha: Weight of the routing weights in the similarities.
+        losses: The exact vectors first.
+    """
+
+    num_fitted: int
+    num_queries: int
+    num_documents: int
+    alpha: float
+    losses: tuple[Loss, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping."""
+        return asdict(self)
+
+
+def measure(
+    fitted: Blocks,
+    held_out: Blocks,
+    *,
+    alpha: float,
+    reducers: Sequence[Reducer] = (),
+    chosen: tuple[Reducer | None, str | None] = (None, None),
+) -> LossReport:
+    """Measure what ways to store vectors lose: each reducer and none, with each codec and without.
+
+    Args:
+        fitted: Blocks that codecs are fitted on; the reducers were fitted on them too.
+        held_out: Blocks of other texts.
+        alpha: Weight of the routing weights.
+        reducers: To be measured besides the full vectors; turned before codes of one bit, as in an index.
+        chosen: The reducer and the name of the codec of the index, to mark them.
+
+    Raises:
+        InputError: If fewer than 40 texts are held out.
+    """
+    num_texts = len(held_out[0])
+    if num_texts < MIN_TEXTS:
+        raise InputError(
+            f"Losses would be measured on {num_texts} held-out texts, and at least {MIN_TEXTS} are needed. "
+            "Do without the report, or take more texts."
+        )
+    is_query = np.arange(num_texts) % _QUERY_SHARE == 0
+    queries, documents = (tuple(block[rows] for block in held_out) for rows in (is_query, ~is_query))
+    exact = _similarities(queries, np.concatenate(documents, axis=1), alpha)
+    compare = _comparison(exact)
+    losses = []
+    for reducer in (None, *reducers):
+        for name in (None, *CODECS):
+            used = reducer if reducer is None or name != "binary" else reducer.turned()
+            sample, asked, stored = (_reduced(blocks, used) for blocks in (fitted, queries, documents))
+            vectors = np.concatenate(stored, axis=1)
+            widths = (stored[0].shape[1], stored[1].shape[1])
+            kept, size = _stored(name, np.concatenate(sample, axis=1), vectors, widths[0])
+            recall, spearman = compare(_similarities(asked, kept, alpha))
+            losses.append(Loss(*widths, name or _EXACT, size, recall, spearman, (reducer, name) == chosen))
+    return LossReport(len(fitted[0]), int(is_query.sum()), int((~is_query).sum()), alpha, tuple(losses))
+
+
+def shorter_dims(dim: int, limit: int) -> list[int]:
+    """Return the dimensions worth a look for vectors of `dim`: halved and halved again, as far as `limit` allows."""
+    halves = (dim // 2, dim // 4, dim // 8, dim // 16)
+    return [dims for dims in halves if MIN_DIMS <= dims <= limit]
+
+
+def _reduced(blocks: Sequence[Array], reducer: Reducer | None) -> tuple[Array, Array]:
+    h, r = blocks
+    return (h, r) if reducer is None else reducer.reduce(h, r)
+
+
+def _stored(name: str | None, sample: Array, vectors: Array, hidden_dim: int) -> tuple[Array, int]:
+    """Return vectors as an index would give them back, and the bytes that each takes."""
+    if name is None:
+        return vectors, vectors.shape[1] * vectors.itemsize
+    codec = fit_codec(name, sample, hidden_dim)
+    return codec.decode(codec.encode(vectors)), codec.width
+
+
+def _similarities(queries: Sequence[Array], stored: Array, alpha: float) -> Array:
+    h, r = queries
+    return np.asarray(query_vector(h, r, alpha) @ stored.T / (1.0 + alpha), dtype=np.float32)
+
+
+def _comparison(exact: Array) -> Callable[[Array], tuple[float, float]]:
+    """Return a function that gives the recall and the correlation of other similarities with the exact ones."""
+    nearest = _nearest(exact)
+    ranks = _ranks(exact)
+
+    def compare(found: Array) -> tuple[float, float]:
+        shared = [len(np.intersect1d(a, b)) for a, b in zip(nearest, _nearest(found), strict=True)]
+        return float(np.mean(shared)) / nearest.shape[1], float(np.corrcoef(ranks, _ranks(found))[0, 1])
+
+    return compare
+
+
+def _nearest(similarities: Array) -> npt.NDArray[np.int64]:
+    return np.argsort(-similarities, axis=1, kind="stable")[:, :NEIGHBOURS]
+
+
+def _ranks(similarities: Array) -> Wide:
+    """Return the rank of every pair, equal values sharing the mean of theirs."""
+    _, inverse, counts = np.unique(similarities.ravel(), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)

@@ -1,0 +1,260 @@
+"""Stored vectors in fewer bytes: 8 bits or 1 bit a dimension, around a saved centre.
+
+A codec is fitted once, on vectors of the corpus, and saved with the index. Only stored vectors are rounded: a query
+stays float32, which loses less than rounding both. Every dimension has its own centre and scale, because routing
+weights are not centred by nature (signs of raw ones are all alike), and because dimensions differ in spread.
+
+A binary code also keeps two numbers for each vector, one for each block: what the decoded block must be multiplied by
+so that its dot product with the true one is 1. Signs shorten a block, and the two blocks unequally; without the
+numbers alpha would mean something else in a binary index than in an exact one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from moee.errors import CheckpointError, InputError, check_choice
+from moee.files.atomic import atomic_file
+from moee.types import Array
+
+CodecName = Literal["int8", "binary"]
+CODECS: tuple[CodecName, ...] = get_args(CodecName)
+FORMAT_VERSION = 1
+
+Codes = npt.NDArray[np.uint8]
+"""`(num_vectors, width)`: the bytes of every vector."""
+
+_LEVELS = 127
+"""Steps of an 8-bit code on either side of the centre; 255 levels, so that the centre itself is one."""
+_FACTORS = np.dtype("<f2")
+
+
+class Codec(Protocol):
+    """Turns stored vectors into bytes and back, with a loss."""
+
+    @property
+    def name(self) -> CodecName:
+        """`"int8"` or `"binary"`."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Bytes of a vector."""
+        ...
+
+    def encode(self, vectors: Array) -> Codes:
+        """Return `(n, width)` codes of `(n, dim)` vectors.
+
+        Raises:
+            InputError: If the vectors have another length.
+        """
+        ...
+
+    def decode(self, codes: Codes) -> Array:
+        """Return `(n, dim)` float32 vectors of `(n, width)` codes."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the codec to a safetensors file, whole or not at all.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Codec:
+    """One byte a dimension: the distance from the centre in 127 steps of the widest one seen in the fit.
+
+    Attributes:
+        centre: `(dim,)` float32, the mean.
+        scale: `(dim,)` float32, size of a step; values beyond the last are cut to it.
+    """
+
+    centre: Array
+    scale: Array
+
+    @property
+    def name(self) -> CodecName:
+        """`"int8"`."""
+        return "int8"
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.centre)
+
+    @property
+    def width(self) -> int:
+        """Bytes of a vector."""
+        return self.dim
+
+    def encode(self, vectors: Array) -> Codes:
+        """See `Codec.encode`."""
+        _check_length(vectors, self.dim)
+        steps = np.rint((vectors - self.centre) / self.scale)
+        codes: Codes = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8).view(np.uint8)
+        return codes
+
+    def decode(self, codes: Codes) -> Array:
+        """See `Codec.decode`."""
+        return np.asarray(self.centre + self.scale * codes.view(np.int8), dtype=np.float32)
+
+    def save(self, path: Path) -> None:
+        """See `Codec.save`."""
+        _save(path, {"centre": self.centre, "scale": self.scale}, {"name": self.name})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BinaryCodec:
+    """One bit a dimension: the side of the centre; and a float16 factor for each of the two blocks.
+
+    Attributes:
+        centre: `(dim,)` float32, the mean.
+        scale: `(dim,)` float32, the mean distance from the centre.
+        hidden_dim: Where the routing block begins.
+    """
+
+    centre: Array
+    scale: Array
+    hidden_dim: int
+
+    @property
+    def name(self) -> CodecName:
+        """`"binary"`."""
+        return "binary"
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.centre)
+
+    @property
+    def width(self) -> int:
+        """Bytes of a vector."""
+        return self._bit_bytes + 2 * _FACTORS.itemsize
+
+    @property
+    def _bit_bytes(self) -> int:
+        return -(-self.dim // 8)
+
+    def encode(self, vectors: Array) -> Codes:
+        """See `Codec.encode`."""
+        _check_length(vectors, self.dim)
+        bits = np.packbits(vectors > self.centre, axis=1)
+        signed = self._signed(bits)
+        factors = np.ones((len(vectors), 2), dtype=_FACTORS)
+        for place, block in enumerate(self._blocks()):
+            shared = np.einsum("nd,nd->n", vectors[:, block], signed[:, block])
+            # a block that the bits say nothing of (a zero block, say) is left as it is
+            factors[:, place] = np.where(shared > _LEAST_SHARED, 1.0 / np.maximum(shared, _LEAST_SHARED), 1.0)
+        return np.concatenate([bits, factors.view(np.uint8)], axis=1)
+
+    def decode(self, codes: Codes) -> Array:
+        """See `Codec.decode`."""
+        signed = self._signed(codes[:, : self._bit_bytes])
+        factors = np.ascontiguousarray(codes[:, self._bit_bytes :]).view(_FACTORS).astype(np.float32)
+        for place, block in enumerate(self._blocks()):
+            signed[:, block] *= factors[:, place, None]
+        return signed
+
+    def save(self, path: Path) -> None:
+        """See `Codec.save`."""
+        _save(
+            path, {"centre": self.centre, "scale": self.scale}, {"name": self.name, "hidden_dim": str(self.hidden_dim)}
+        )
+
+    def _signed(self, bits: Codes) -> Array:
+        signs = np.unpackbits(bits, axis=1, count=self.dim).astype(np.float32) * 2.0 - 1.0
+        return np.asarray(self.centre + self.scale * signs, dtype=np.float32)
+
+    def _blocks(self) -> tuple[slice, slice]:
+        return slice(0, self.hidden_dim), slice(self.hidden_dim, self.dim)
+
+
+_LEAST_SHARED = 1e-3
+"""Of a block's dot product with its decoded form, below which the factor would be noise."""
+
+
+def fit_codec(name: str, vectors: Array, hidden_dim: int) -> Codec:
+    """Fit a codec to vectors like those to be stored.
+
+    Args:
+        name: `"int8"` or `"binary"`.
+        vectors: `(n, dim)` float32, stored vectors `[h ; r]` of a sample, at least two.
+        hidden_dim: Length of the block `h`.
+
+    Raises:
+        UnknownNameError: If there is no such codec.
+        InputError: If there are fewer than two vectors.
+    """
+    check_choice("quantisation", name, CODECS)
+    if len(vectors) < 2:
+        raise InputError(
+            f"Quantisation is fitted on at least 2 texts, and got {len(vectors)}. Store float32 vectors until there "
+            "are more."
+        )
+    centre = vectors.mean(axis=0, dtype=np.float64)
+    distances = np.abs(vectors - centre)
+    if name == "int8":
+        reach = distances.max(axis=0)
+        # a dimension that never moves is its centre, whatever the step
+        scale = np.where(reach > 0, reach, 1.0) / _LEVELS
+        return Int8Codec(centre.astype(np.float32), scale.astype(np.float32))
+    return BinaryCodec(centre.astype(np.float32), distances.mean(axis=0).astype(np.float32), hidden_dim)
+
+
+def load_codec(path: Path) -> Codec:
+    """Read what `Codec.save` wrote.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or of a newer version.
+    """
+    try:
+        arrays = load_file(path)
+        with safe_open(path, framework="numpy") as handle:
+            facts = json.loads((handle.metadata() or {})["moee_codec"])
+        if facts["format_version"] != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{str(path)!r} has codec format {facts['format_version']!r}; this program reads format "
+                f"{FORMAT_VERSION}. Update moee, or build the index again."
+            )
+        check_choice("quantisation", facts["name"], CODECS)
+        if facts["name"] == "int8":
+            return Int8Codec(arrays["centre"], arrays["scale"])
+        return BinaryCodec(arrays["centre"], arrays["scale"], int(facts["hidden_dim"]))
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is not a readable codec ({type(error).__name__}: {error}). Build the index again."
+        ) from error
+
+
+def _save(path: Path, arrays: dict[str, Array], facts: dict[str, str]) -> None:
+    about = json.dumps({**facts, "format_version": FORMAT_VERSION})
+    with atomic_file(path) as temporary:
+        # the library's own writing turns a full disk into an error of its own kind
+        temporary.write_bytes(save(arrays, metadata={"moee_codec": about}))
+
+
+def _check_length(vectors: Array, dim: int) -> None:
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise InputError(
+            f"The codec was fitted on vectors of {dim} dimensions; got an array of shape {vectors.shape}. "
+            "Use the codec of this index."
+        )

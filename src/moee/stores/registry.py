@@ -1,0 +1,177 @@
+"""Which store an index is kept in, and how it is made and opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from moee.errors import InputError, check_choice
+from moee.stores.quantize import Codec
+from moee.stores.store import Layout, Store
+
+StoreKind = Literal["flat", "lancedb", "pgvector"]
+STORES: tuple[StoreKind, ...] = get_args(StoreKind)
+
+_URL_PREFIXES = ("postgresql://", "postgres://")
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Names a store; all of it can be written down.
+
+    A password in `url` is taken out of it: it is in no field, no representation and no file, and serves this object
+    alone.
+
+    Attributes:
+        kind: `"flat"`: files, exact search, nothing to install. `"lancedb"`: files, for larger corpora. `"pgvector"`: a
+            table in PostgreSQL.
+        url: Of the PostgreSQL database; `"pgvector"` alone has one.
+        table: In that database.
+        approximate: Search by an approximate index (HNSW), and score what it finds exactly. The index of `"lancedb"`
+            holds 8 bits a dimension, that of `"pgvector"` half precision above 2,000 dimensions; the vectors themselves
+            stay float32. `"flat"` has none.
+    """
+
+    kind: StoreKind
+    url: str | None = None
+    table: str | None = None
+    approximate: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit, and take passwords out of the url."""
+        check_choice("store", self.kind, STORES)
+        if (self.kind == "pgvector") != (self.url is not None) or (self.url is None) != (self.table is None):
+            raise InputError(
+                f"The store {self.kind!r} was given the url {'(none)' if self.url is None else '(one)'} and the table "
+                f"{self.table!r}; 'pgvector' needs both, other stores take neither."
+            )
+        if self.kind == "flat" and self.approximate:
+            raise InputError(
+                "The store 'flat' searches exactly alone. For an approximate index use lancedb or pgvector."
+            )
+        secrets: dict[str, str] = {}
+        if self.url is not None:
+            url, secrets = _split_secrets(self.url)
+            object.__setattr__(self, "url", url)
+        object.__setattr__(self, "_secrets", secrets)
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """What the url held that must not be written down, by libpq's names: `password`, `sslpassword`."""
+        secrets: Mapping[str, str] = self.__dict__["_secrets"]
+        return secrets
+
+    @classmethod
+    def parse(cls, text: str, name: str, *, approximate: bool = False) -> StoreSpec:
+        """Read what a user names a store by.
+
+        Args:
+            text: `"flat"`, `"lancedb"`, or the url of a PostgreSQL database: `postgresql://user@host/database`.
+            name: Of the index; a table is called `moee_` and this, in lower case.
+            approximate: See the class.
+
+        Raises:
+            InputError: If it is neither.
+        """
+        if text.startswith(_URL_PREFIXES):
+            slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:50] or "index"
+            return cls("pgvector", text, f"moee_{slug}", approximate)
+        if text not in ("flat", "lancedb"):
+            shown = re.sub(r"//[^@/]*@", "//...@", text)
+            raise InputError(
+                f"Unknown store {shown!r}. Choose flat, lancedb, or the url of a PostgreSQL database with pgvector: "
+                "postgresql://user@host:5432/database"
+            )
+        return cls("flat" if text == "flat" else "lancedb", approximate=approximate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> StoreSpec:
+        """Return the spec that `to_dict` was called on, without its secrets."""
+        return cls(**fields)
+
+
+def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
+    """Make an empty store.
+
+    Args:
+        spec: Which.
+        folder: Of the index; `flat` and `lancedb` make a folder of their name in it.
+        layout: Of the vectors and fields.
+        codec: How `flat` keeps vectors; None for float32.
+
+    Raises:
+        InputError: If there is a store already, or it cannot keep such vectors.
+        OutputError: If it cannot be written.
+        StoreError: If a database cannot be reached.
+        MissingExtraError: If the store's package is not installed.
+    """
+    _check_codec(spec, codec)
+    if spec.kind == "flat":
+        from moee.stores.flat import FlatStore
+
+        return FlatStore.create(folder / "flat", layout, codec)
+    if spec.kind == "lancedb":
+        from moee.stores.lancedb import LanceStore
+
+        return LanceStore.create(folder / "lancedb", layout, approximate=spec.approximate)
+    from moee.stores.pgvector import PgVectorStore
+
+    assert spec.url is not None  # checked by the spec
+    assert spec.table is not None
+    return PgVectorStore.create(spec.url, spec.secrets, spec.table, layout, approximate=spec.approximate)
+
+
+def open_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
+    """Open a store that `create_store` made with the same arguments.
+
+    Raises:
+        StoreError: If there is none, it is damaged or of another layout, or a database cannot be reached.
+        MissingExtraError: If the store's package is not installed.
+    """
+    _check_codec(spec, codec)
+    if spec.kind == "flat":
+        from moee.stores.flat import FlatStore
+
+        return FlatStore(folder / "flat", layout, codec)
+    if spec.kind == "lancedb":
+        from moee.stores.lancedb import LanceStore
+
+        return LanceStore(folder / "lancedb", layout, approximate=spec.approximate)
+    from moee.stores.pgvector import PgVectorStore
+
+    assert spec.url is not None  # checked by the spec
+    assert spec.table is not None
+    return PgVectorStore(spec.url, spec.secrets, spec.table, layout, approximate=spec.approximate)
+
+
+def _check_codec(spec: StoreSpec, codec: Codec | None) -> None:
+    if codec is not None and spec.kind != "flat":
+        raise InputError(
+            f"The store {spec.kind!r} keeps float32 vectors alone, not {codec.name}. "
+            "Use the store flat, or reduce the dimensions (--dims)."
+        )
+
+
+def _split_secrets(url: str) -> tuple[str, dict[str, str]]:
+    """Return the url without passwords, and the passwords."""
+    parts = urlsplit(url)
+    if not url.startswith(_URL_PREFIXES) or "@" in parts.path:
+        raise InputError(
+            "The url of the store cannot be read; it must have the form postgresql://user@host:5432/database, with "
+            "reserved characters such as / and @ in a password written as %2F and %40."
+        )
+    user_info, at, hosts = parts.netloc.rpartition("@")
+    user, _, password = user_info.partition(":")
+    secrets = {"password": unquote(password)} if password else {}
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    secrets |= {key: value for key, value in options if key.endswith("password")}
+    query = urlencode([(key, value) for key, value in options if not key.endswith("password")], safe="/:")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{hosts}", query=query)), secrets

@@ -1,0 +1,193 @@
+"""Real processes, killed at random moments: an index is whole up to its last transaction, and is completed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from moee.data import calibration_texts
+from moee.index.folder import open_index
+from moee.index.manifest import is_index
+from moee.stores.flat import FlatStore
+from moee.stores.lancedb import LanceStore
+from moee.stores.pgvector import PgVectorStore
+
+NUM_TEXTS = 1200
+NUM_KILLS = {"flat": 20, "lancedb": 8, "pgvector": 8}
+
+# Samples and windows are made small, and every batch is written at once, so that a kill has many places to hit; what is
+# about to be written is noted, so that half a batch would be seen.
+PROGRAM = """
+import json, sys
+from importlib import import_module
+from moee.index import fit, writer
+from moee.cli import main
+fit.SAMPLE_ROWS, writer.WINDOW_ROWS, writer.FLUSH_S = 300, 200, 0.0
+notes, module, name = sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1)
+store = getattr(import_module(module), name)
+upsert = store.upsert
+def noted(self, records, vectors):
+    with open(notes, "a") as stream:
+        stream.write(json.dumps([record.id for record in records]) + chr(10))
+    upsert(self, records, vectors)
+store.upsert = noted
+main()
+"""
+
+CLASSES: dict[str, type] = {"flat": FlatStore, "lancedb": LanceStore, "pgvector": PgVectorStore}
+
+Contents = dict[str, tuple[str, bytes]]
+
+
+def contents(folder: Path) -> Contents:
+    """Text and vector of every record."""
+    with open_index(folder) as index:
+        found = {
+            record.id: (record.text, vector.tobytes())
+            for batch in index.store.scan(500)
+            for record, vector in zip(batch.records, batch.vectors, strict=True)
+        }
+        assert len(found) == len(index.store)
+    return found
+
+
+def check_whole(found: Contents, before: Contents, expected: Contents, notes: Path) -> None:
+    """Every record is as it was or as it is to be, and of every noted batch all are new or none."""
+    assert set(before) <= set(found) <= set(expected)
+    new = {name for name in found if found[name] == expected[name]}
+    assert all(found[name] == before[name] for name in set(found) - new)
+    batches = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
+    for batch in batches:
+        written = {name for name in batch if name in new}
+        assert not written or len(written) == len(batch)
+    assert new - set(before) <= {name for batch in batches for name in batch}
+
+
+class Runs:
+    """Runs `moee index ...` to its end, or kills it."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, store: str, url: str | None) -> None:
+        self._environment = {**environment, "OMP_NUM_THREADS": "1"}
+        self._folder = folder
+        self._store = CLASSES[store]
+        self._named = url or store
+        self.kind = store
+        self.kills = NUM_KILLS[store]
+        self.notes = folder / "notes"
+
+    def _command(self, arguments: list[str]) -> list[str]:
+        self.notes.unlink(missing_ok=True)
+        store = [self._store.__module__, self._store.__name__]
+        return [sys.executable, "-c", PROGRAM, str(self.notes), *store, "index", *arguments]
+
+    def building(self, texts: Path, folder: Path) -> list[str]:
+        """The arguments that make an index in the store that is tested."""
+        options = ["-m", "fake", "--batch-tokens", "400", "--store", self._named]
+        return ["build", str(texts), "--out", str(folder), *options]
+
+    def whole(self, arguments: list[str]) -> float:
+        started = time.monotonic()
+        done = subprocess.run(
+            self._command(arguments), env=self._environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return time.monotonic() - started
+
+    def killed(self, arguments: list[str], after_s: float) -> bool:
+        """Kill a run after some time; return whether it had not ended before."""
+        command = self._command(arguments)
+        with subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                process.wait(timeout=after_s)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                return True
+            finally:
+                process.kill()
+        return False
+
+
+@pytest.fixture(params=CLASSES)
+def runs(request: pytest.FixtureRequest, tmp_path: Path, cache_folder: Path) -> Runs:
+    url = request.getfixturevalue("database") if request.param == "pgvector" else None
+    return Runs({**os.environ, "MOEE_CACHE": str(cache_folder)}, tmp_path, request.param, url)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    rows = [{"id": f"t{row}", "text": text} for row, text in enumerate(calibration_texts()[:NUM_TEXTS])]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+def test_a_killed_build_opens_with_whole_batches_and_is_completed(runs: Runs, texts: Path, tmp_path: Path) -> None:
+    seconds = runs.whole(runs.building(texts, tmp_path / "whole"))
+    expected = contents(tmp_path / "whole")
+    assert len(expected) == NUM_TEXTS
+    chance, partial = random.Random(5), 0
+    for number in range(runs.kills):
+        folder = tmp_path / f"killed-{number}"
+        arguments = runs.building(texts, folder)
+        runs.killed(arguments, chance.uniform(0.3, 1.0) * seconds)
+        if is_index(folder):
+            found = contents(folder)
+            check_whole(found, {}, expected, runs.notes)
+            partial += 0 < len(found) < NUM_TEXTS
+        else:
+            assert not folder.exists()
+        runs.whole(arguments)
+        assert contents(folder) == expected
+        assert not folder.with_name(f"{folder.name}.parts").exists()
+        shutil.rmtree(folder)
+    assert partial >= runs.kills // 6, "some kills hit the writing"
+
+
+@pytest.mark.slow
+def test_a_killed_addition_opens_with_whole_batches_and_is_completed(runs: Runs, texts: Path, tmp_path: Path) -> None:
+    """Texts are changed and added; a killed addition holds each of them as it was or as it is to be."""
+    runs.whole(runs.building(texts, tmp_path / "base"))
+    before = contents(tmp_path / "base")
+    rows = [json.loads(line) for line in texts.read_text(encoding="utf-8").splitlines()]
+    rows = [{**row, "text": row["text"] + " again"} for row in rows[::2]]
+    rows += [{"id": f"n{row}", "text": text} for row, text in enumerate(calibration_texts()[-NUM_TEXTS:])]
+    changes = tmp_path / "changes.jsonl"
+    changes.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def arguments(name: str) -> list[str]:
+        return ["add", str(tmp_path / name), str(changes), "--batch-tokens", "400"]
+
+    def base(folder: Path) -> None:
+        if runs.kind == "pgvector":  # the folder does not hold the table
+            runs.whole(runs.building(texts, folder))
+        else:
+            shutil.copytree(tmp_path / "base", folder)
+
+    base(tmp_path / "whole")
+    seconds = runs.whole(arguments("whole"))
+    expected = contents(tmp_path / "whole")
+    assert len(expected) == 2 * NUM_TEXTS
+    chance, partial = random.Random(7), 0
+    for number in range(runs.kills):
+        folder = tmp_path / f"killed-{number}"
+        base(folder)
+        runs.killed(arguments(folder.name), chance.uniform(0.3, 1.0) * seconds)
+        found = contents(folder)
+        check_whole(found, before, expected, runs.notes)
+        partial += found not in (before, expected)
+        runs.whole(arguments(folder.name))
+        assert contents(folder) == expected
+        shutil.rmtree(folder)
+    assert partial >= runs.kills // 6, "some kills hit the writing"

@@ -1,0 +1,62 @@
+"""Records and vectors that the tests of stores write."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moee.method.fusion import unit
+from moee.stores.store import Candidates, Layout, Query, Record
+from moee.types import Array
+
+HIDDEN, ROUTING = 24, 10
+LAYOUT = Layout(
+    HIDDEN,
+    ROUTING,
+    {"year": "integer", "Page count": "number", "lang": "string", "is_draft": "boolean", "id": "string"},
+)
+"""A field of every type; a name that no database takes as it is, and one that is a store's own."""
+
+
+def unit_blocks(num_texts: int, seed: int = 0, hidden: int = HIDDEN, routing: int = ROUTING) -> Array:
+    """Random stored vectors: two unit blocks side by side."""
+    rng = np.random.default_rng(seed)
+    return np.concatenate(
+        [unit(rng.standard_normal((num_texts, hidden))), unit(rng.standard_normal((num_texts, routing)))], axis=1
+    )
+
+
+def query_of(vector: Array, alpha: float = 0.5, hidden: int = HIDDEN) -> Query:
+    """Ask for what is near a stored vector."""
+    return Query(vector[:hidden], vector[hidden:], 1.0, alpha)
+
+
+def some_records(num_records: int, start: int = 0, edition: int = 0) -> list[Record]:
+    """Records with values in most fields."""
+    return [
+        Record(
+            f"id-{number}",
+            f"text {number} of edition {edition}",
+            {
+                "year": 2000 + number % 30 if number % 7 else None,
+                "Page count": number / 4,
+                "lang": ("en", "de", "日本語")[number % 3],
+                "is_draft": number % 2 == 0,
+                "id": f"isbn {number}",
+            },
+        )
+        for number in range(start, start + num_records)
+    ]
+
+
+def ids(candidates: Candidates) -> list[str]:
+    """The ids of what a store returned."""
+    return [record.id for record in candidates.records]
+
+
+def everything(batches: list[Candidates]) -> dict[str, tuple[Record, Array]]:
+    """Every record with its vector, by id."""
+    return {
+        record.id: (record, vector)
+        for batch in batches
+        for record, vector in zip(batch.records, batch.vectors, strict=True)
+    }

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from moee.errors import InputError
+from moee.stores import loss_report
+from moee.stores.loss_report import measure, shorter_dims
+from moee.stores.quantize import fit_codec
+from moee.stores.reduce import Reducer
+from tests.stores.test_reduce import FITTED, OTHERS
+
+ALPHA = 0.5
+
+
+def test_every_reducer_is_measured_with_every_codec() -> None:
+    reducers = [Reducer.fit(*FITTED, dims, alpha=ALPHA) for dims in (32, 16)]
+    found = measure(FITTED, OTHERS, alpha=ALPHA, reducers=reducers, chosen=(reducers[1], "int8"))
+    assert (found.num_fitted, found.num_queries, found.num_documents) == (500, 38, 262)
+    rows = [(loss.hidden_dim + loss.routing_dim, loss.stored, loss.bytes_per_text) for loss in found.losses]
+    assert rows == [
+        (64, "float32", 256), (64, "int8", 64), (64, "binary", 12),
+        (32, "float32", 128), (32, "int8", 32), (32, "binary", 8),
+        (16, "float32", 64), (16, "int8", 16), (16, "binary", 6),
+    ]  # fmt: skip
+    assert [place for place, loss in enumerate(found.losses) if loss.is_chosen] == [7]
+
+
+def test_exact_vectors_lose_nothing_and_smaller_ones_more() -> None:
+    reducers = [Reducer.fit(*FITTED, dims, alpha=ALPHA) for dims in (32, 8)]
+    exact, int8, binary, half, _, _, eighth, _, _ = measure(FITTED, OTHERS, alpha=ALPHA, reducers=reducers).losses
+    assert (exact.recall, exact.spearman) == (1.0, pytest.approx(1.0))
+    assert int8.recall > 0.95
+    assert 1 > half.recall > eighth.recall
+    assert int8.spearman > binary.spearman > 0.7
+    assert half.spearman > eighth.spearman
+
+
+def test_the_figures_are_those_of_the_definitions() -> None:
+    """Counted by hand: sets of ten for the recall, scipy for the correlation."""
+    found = measure(FITTED, OTHERS, alpha=ALPHA)
+    is_query = np.arange(300) % 8 == 0
+    (hq, rq), (hd, rd) = ((h, r) for h, r in ((OTHERS[0][rows], OTHERS[1][rows]) for rows in (is_query, ~is_query)))
+    codec = fit_codec("binary", np.concatenate(FITTED, axis=1), 40)
+    decoded = codec.decode(codec.encode(np.concatenate([hd, rd], axis=1)))
+    exact = hq @ hd.T + ALPHA * rq @ rd.T
+    rounded = hq @ decoded[:, :40].T + ALPHA * rq @ decoded[:, 40:].T
+    recalls = [
+        len(set(np.argsort(-a)[:10]) & set(np.argsort(-b)[:10])) / 10 for a, b in zip(exact, rounded, strict=True)
+    ]
+    loss = found.losses[2]
+    assert loss.recall == pytest.approx(np.mean(recalls), abs=1e-9)
+    assert loss.spearman == pytest.approx(spearmanr(exact.ravel(), rounded.ravel()).statistic, abs=1e-4)
+
+
+def test_equal_similarities_share_a_rank() -> None:
+    values = np.float32([[3, 1, 1], [2, 3, 3]])
+    assert loss_report._ranks(values).tolist() == [5, 1.5, 1.5, 3, 5, 5]
+
+
+def test_too_few_texts_are_refused() -> None:
+    with pytest.raises(InputError, match="measured on 39 held-out texts, and at least 40"):
+        measure(FITTED, (OTHERS[0][:39], OTHERS[1][:39]), alpha=ALPHA)
+
+
+def test_the_report_is_json() -> None:
+    document = json.loads(json.dumps(measure(FITTED, OTHERS, alpha=ALPHA).to_dict()))
+    assert document["losses"][0]["recall"] == 1.0
+
+
+def test_sizes_worth_a_look_are_halves_that_the_texts_allow() -> None:
+    assert shorter_dims(1296, 2000) == [648, 324, 162, 81]
+    assert shorter_dims(1296, 200) == [162, 81]
+    assert shorter_dims(8, 100) == [4, 2]
