@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.cli.in_process import Shell
+
+if TYPE_CHECKING:
+    import subprocess
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -26,19 +30,11 @@ def command() -> list[str]:
 
 @pytest.fixture(scope="session")
 def moee(environment: dict[str, str], command: list[str]) -> Run:
-    """Run `moee ARGUMENTS...` in a process of its own, as a shell would."""
+    """Run `moee ARGUMENTS...` as a shell would, inside this process where that makes no difference."""
+    return Shell(command, environment, in_process=True)
 
-    def run(*arguments: str | Path, stdin: str | bytes = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*command, *map(str, arguments)],
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            env={**environment, **changes},
-            check=False,
-            timeout=300,
-        )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8", "replace")
-        )
 
-    return run
+@pytest.fixture(scope="session")
+def moee_process(environment: dict[str, str], command: list[str]) -> Run:
+    """Run `moee ARGUMENTS...` in a process of its own."""
+    return Shell(command, environment, in_process=False)

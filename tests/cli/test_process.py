@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -11,10 +13,55 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 
+from moee.cli import app
 from tests.cli.conftest import Run
 
 COMMANDS = ("demo", "embed", "similarity", "inspect", "models", "calibrate", "carve", "doctor")
+FAKE = ("-m", "fake", "--calibration", "none")
+
+EACH_COMMAND: list[tuple[tuple[str, ...], int, str]] = [
+    (("demo", "-m", "fake", "--query", "rain", "--json"), 0, '"neighbours"'),
+    (("embed", "-", *FAKE), 0, '"embedding"'),
+    (("similarity", "a", "b", *FAKE), 0, "1.000"),
+    (("inspect", "no-such-folder"), 2, "'no-such-folder'"),
+    (("models", "olmoe"), 0, "olmoe"),
+    (("calibrate", "fake", "--texts", "no-such.txt", "--out", "out"), 2, "no-such.txt"),
+    (("carve", "no-such-model", "--top-k", "99", "--out", "out"), 2, "top_k is 99"),
+    (("reproduce", "tabel1"), 2, "tabel1"),
+    (("bench", "--workload", "shrot"), 2, "shrot"),
+    (("doctor", "--json"), 0, '"torch"'),
+    (("index", "info", "no-such-index"), 2, "no-such-index"),
+    (("search", "no-such-index", "a query"), 2, "no-such-index"),
+    (("serve", "-m", "fkae"), 2, "fkae"),
+    (("map", "no-such-index"), 2, "no-such-index"),
+    (("eval", "--data", "no-such-folder"), 2, "no-such-folder"),
+    (("tune-alpha", "no-such.txt"), 2, "no-such.txt"),
+]
+"""Arguments of each command, its exit code and something that it says."""
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), EACH_COMMAND, ids=[row[0][0] for row in EACH_COMMAND])
+def test_each_command_runs_in_a_process_of_its_own(
+    moee_process: Run, moee: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """And says what it says inside another process, but for times: so that other tests may run it there."""
+    alone = moee_process(*arguments, stdin="one\n", MOEE_CACHE=str(tmp_path / "cache"))
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    inside = moee(*arguments, stdin="one\n", MOEE_CACHE=str(tmp_path / "cache"))
+    assert alone.returncode == code, alone.stderr
+    assert said in (alone.stdout if code == 0 else alone.stderr)
+    assert "Traceback" not in alone.stderr
+    assert _without_numbers(inside) == _without_numbers(alone)
+
+
+def test_each_command_is_in_the_table_above() -> None:
+    assert sorted(row[0][0] for row in EACH_COMMAND) == sorted(typer.main.get_command(app.app).commands)  # type: ignore[attr-defined]
+
+
+def _without_numbers(done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    return done.returncode, re.sub(r"[\d.,]+", "#", done.stdout), re.sub(r"[\d.,]+", "#", done.stderr)
 
 
 def test_version_goes_to_standard_output(moee: Run) -> None:
