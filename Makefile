@@ -11,10 +11,10 @@ export MOEE_DATA ?= $(abspath ../shared/data)
 .PHONY: bench bench-performance bench-quality bench-evaluate clean
 
 help:
-	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model"
-	@echo "make test        the tests that need no model weights (under two minutes)"
-	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium)"
-	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA"
+	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model (the first time some minutes)"
+	@echo "make test        the tests that need no model weights (under four minutes on two quiet cores)"
+	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium; about a quarter of an hour)"
+	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA (about two minutes)"
 	@echo "make lint types  ruff, import layers, size limits, generated docs; mypy --strict"
 	@echo "make docs        write the pages of docs/ that the code and the result files know"
 	@echo "make results     docs/results.md alone, from the files in benchmarks/results/evaluation"

@@ -104,3 +104,11 @@ def test_the_readme_shows_the_demo_python_and_the_shell_first() -> None:
     shown = next(code for language, code in BLOCK.findall(head) if language == "text")
     assert "Nearest to: " in shown
     assert "Neighbours of the query's own topic: hs " in shown
+
+
+def test_the_readme_names_both_commands_first_and_the_gate_calls_them() -> None:
+    head = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40])
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert re.search(rf"^make {target}\b", head, re.MULTILINE)
+        assert re.search(rf"^step {target}$", gate, re.MULTILINE)
