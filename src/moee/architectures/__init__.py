@@ -1,6 +1,6 @@
-"""All known MoE architectures, collected from the family files of this folder.
+"""All known MoE architectures, collected from the files of this folder: one for a family or a way to choose experts.
 
-Adding an architecture is adding a row to a family file (or a new file with a `ROWS` tuple); nothing else changes.
+Adding an architecture is adding a row to one of them (or a new file with a `ROWS` tuple); nothing else changes.
 """
 
 from __future__ import annotations

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from moee.architectures.spec import Architecture
+from moee.architectures.spec import LATENT, SMALL, Architecture
 
 _GROUPS: Final = ("n_group", "topk_group", "top2_sum")
 _BIAS = "mlp.gate.e_score_correction_bias"
 _TINY = {
-    "vocab_size": 64,
-    "hidden_size": 32,
+    **SMALL,
     "intermediate_size": 32,
     "moe_intermediate_size": 16,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "n_routed_experts": 8,
-    "num_experts_per_tok": 2,
     "n_group": 2,
     "topk_group": 1,
 }
 _LATENT = {
     **_TINY,
+    **LATENT,
     "num_key_value_heads": 4,
-    "kv_lora_rank": 8,
     "q_lora_rank": 8,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 8,
 }
 # the indexer keeps fewer tokens than the longest test text has; with few heads its scores would tie at zero
 _INDEXED = {**_LATENT, "index_n_heads": 16, "index_head_dim": 16, "index_topk": 4}

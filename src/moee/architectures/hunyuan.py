@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moee.architectures.spec import Architecture
+from moee.architectures.spec import LATENT, Architecture
 
 _TINY = {
     "vocab_size": 64,
@@ -53,17 +53,14 @@ ROWS = (
         # the indexer keeps fewer tokens than the longest test text has; with few heads its scores would tie at zero
         tiny={
             **_TINY,
+            **LATENT,
             "num_key_value_heads": 4,
             "n_routed_experts": 8,
             "num_experts_per_tok": 2,
             "n_group": 2,
             "topk_group": 1,
             "moe_intermediate_size": 16,
-            "kv_lora_rank": 8,
             "q_lora_rank": 8,
-            "qk_nope_head_dim": 8,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 8,
             "index_n_heads": 16,
             "index_head_dim": 16,
             "index_topk": 4,

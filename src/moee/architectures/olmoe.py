@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from moee.architectures.spec import Architecture
+from moee.architectures.spec import SMALL, Architecture
 
 _TINY = {
-    "vocab_size": 64,
-    "hidden_size": 32,
+    **SMALL,
     "intermediate_size": 16,
     "num_hidden_layers": 2,
-    "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "num_experts": 8,
-    "num_experts_per_tok": 2,
 }
 
 ROWS = (

@@ -1,20 +1,20 @@
-"""Qwen (Alibaba): Qwen1.5-MoE, Qwen2-MoE, Qwen3-MoE, Qwen3-Next, Qwen3.5, Qwen3-VL, Qwen3-Omni and Qwen4."""
+"""Qwen (Alibaba): Qwen1.5-MoE, Qwen2-MoE, Qwen3-MoE, Qwen3-Next, Qwen3.5, Qwen3-VL, Qwen3-Omni and Qwen4.
+
+Mellum 2 (JetBrains) has the experts block of Qwen3-MoE.
+"""
 
 from __future__ import annotations
 
-from moee.architectures.spec import Architecture
+from moee.architectures.spec import SMALL, Architecture
 
 _TINY = {
-    "vocab_size": 64,
-    "hidden_size": 32,
+    **SMALL,
     "intermediate_size": 32,
     "moe_intermediate_size": 16,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
     "num_experts": 8,
-    "num_experts_per_tok": 2,
 }
 _SHARED = {**_TINY, "shared_expert_intermediate_size": 16}
 # linear attention in all layers but the last, which attends in full
@@ -123,5 +123,26 @@ ROWS = (
         tiny_layers=(0, 1, 2),
         tiny_experts=(8, 8, 8),
         source="transformers qwen4_exp, Qwen4ExpTextTopKRouter",
+    ),
+    Architecture(
+        model_types=("mellum",),
+        router="mlp.gate",
+        router_class="MellumTopKRouter",
+        gguf="mellum",
+        tiny={
+            **SMALL,
+            "intermediate_size": 32,
+            "moe_intermediate_size": 16,
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "num_experts": 8,
+            "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+        },
+        tiny_layers=(1, 2),
+        tiny_experts=(8, 8),
+        source="transformers mellum, MellumTopKRouter",
     ),
 )

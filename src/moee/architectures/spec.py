@@ -1,4 +1,4 @@
-"""The row that describes one MoE architecture. Rows live in the family files beside this one; nothing else does."""
+"""The row that describes one MoE architecture. Rows live in the files beside this one, which hold nothing else."""
 
 from __future__ import annotations
 
@@ -98,5 +98,14 @@ class Architecture:
             )
 
 
+SMALL: Mapping[str, object] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "num_experts_per_tok": 2,
+}
+"""Sizes that most tiny configurations share."""
+LATENT: Mapping[str, object] = {"kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+"""Sizes of latent attention in tiny configurations."""
 ROWS_ATTRIBUTE = "ROWS"
-"""Every family file ends with a tuple of this name."""
+"""Every file of rows ends with a tuple of this name."""
