@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from typer.main import get_group
 
 from moee.cli.app import app
 from moee.errors import InputError
-from moee.serve.settings import DEFAULTS, NAMES, Settings, flag, twin
+from moee.serve.settings import Settings, flag, twin
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_the_key_is_in_no_representation() -> None:
 
 def test_every_setting_is_an_option_with_a_twin_and_the_default_that_help_shows() -> None:
     options = {name: option for option in get_group(app).commands["serve"].params for name in option.opts}
-    for name in NAMES:
-        option = options[flag(name)]
-        assert option.envvar == twin(name)
-        assert option.default in (getattr(DEFAULTS, name), None)
+    for each in fields(Settings):
+        option = options[flag(each.name)]
+        assert option.envvar == twin(each.name)
+        assert option.default in (each.default, None)

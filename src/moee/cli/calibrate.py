@@ -9,8 +9,10 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_text, shows_progress
+from moee.cli.groups import Method, Running, grouped
 
 
+@grouped
 def calibrate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help='"demo", a model folder, or a hub id.')],
     *,
@@ -22,15 +24,8 @@ def calibrate(
         typer.Option("--texts", help="Your own texts, unlabelled: any INPUT of `moee embed`. Built-in if not given."),
     ] = None,
     text_column: options.TextColumn = "text",
-    recipe: options.Recipe = None,
-    prompt: options.Prompt = None,
-    calibration: options.CalibrationMethod = None,
-    scoring: options.Scoring = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    method: Method,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Fit frozen statistics and save an embedder with them.
@@ -47,18 +42,7 @@ def calibrate(
 
     options.check_out_folder(out, holds="calibration.safetensors")
     corpus = read_texts(texts, column=text_column) if texts is not None else None
-    embedder = options.open_model(
-        model,
-        recipe=recipe,
-        prompt=prompt,
-        calibration=calibration,
-        scoring=scoring,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        precision=precision,
-    )
+    embedder = options.open_model(model, **method, **running)
     statistics = embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)
     if as_json:

@@ -10,6 +10,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import complain, note, print_json, print_table, print_text, shows_progress
+from moee.cli.groups import Running, grouped
 from moee.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ CorpusLimit = Annotated[
 ]
 
 
+@grouped
 def evaluate(
     *,
     model: options.ModelName = "demo",
@@ -78,11 +80,7 @@ def evaluate(
     ] = False,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and whether their data is there.")] = False,
     cache: CacheFolder = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Score a model on evaluation tasks.
@@ -132,9 +130,7 @@ def evaluate(
         "corpus_limit": _zero_is_none("--corpus-limit", corpus_limit),
         "show_progress": shows_progress(),
     }
-    embedder = options.open_model(
-        model, batch_tokens=batch_tokens, dtype=dtype, device=device, memory=memory, precision=precision
-    )
+    embedder = options.open_model(model, **running)
     if through_mteb:
         from moee.cli.evaluate_mteb import run_in_mteb
 

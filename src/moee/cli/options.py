@@ -122,8 +122,12 @@ def open_model(name: str, **options: Any) -> MoEE:
 
     Args:
         name: As `MoEE.from_pretrained` takes it.
-        **options: Its keyword arguments; None means not given. `Any`: each has a type of its own and is checked there.
+        **options: Its keyword arguments, alpha as it was written; None means not given. `Any`: each has a type of its
+            own and is checked there.
     """
     from moee.embedder import MoEE
 
-    return MoEE.from_pretrained(name, **{key: value for key, value in options.items() if value is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    if "alpha" in given:
+        given["alpha"] = parse_alpha(given["alpha"])
+    return MoEE.from_pretrained(name, **given)

@@ -11,6 +11,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, print_text, shows_progress
+from moee.cli.groups import Running, grouped
 from moee.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from moee.evaluate.study import Study
 
 
+@grouped
 def reproduce(
     targets: Annotated[
         list[str] | None,
@@ -47,11 +49,7 @@ def reproduce(
         Path | None, typer.Option(help="Folder of kept model outputs; in the user cache if not given.")
     ] = None,
     max_length: Annotated[int, typer.Option(min=8, help="Longest prompt in tokens; longer texts are cut.")] = 128,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Make the paper's tables and figures again, from any model.
@@ -84,9 +82,7 @@ def reproduce(
     check_packages(chosen)
     folder, wanted = options.data_folder(data), _options(limit, tasks, prompts, keep_items=keep_items, seed=seed)
     prepare_folder(out)
-    embedder = options.open_model(
-        model, dtype=dtype, device=device, batch_tokens=batch_tokens, memory=memory, precision=precision
-    )
+    embedder = options.open_model(model, **running)
 
     def study_of(rows: int | None) -> Study:
         return Study(embedder, folder, cache=cache, limit=rows, max_length=max_length, show_progress=shows_progress())

@@ -12,6 +12,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import PLAIN_WIDTH, note, print_json, print_table
+from moee.cli.groups import Loading, grouped
 
 if TYPE_CHECKING:
     from moee.index.searcher import Searcher
@@ -22,6 +23,7 @@ _LEAST_TEXT = 20
 _COLUMN_GAP = 3
 
 
+@grouped
 def search(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in quotes.")],
@@ -36,10 +38,7 @@ def search(
         typer.Option("--filter", metavar="EXPRESSION", help='Over the fields: year >= 2020 and lang in ("en", "de").'),
     ] = None,
     model: options.IndexModel = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    loading: Loading,
     as_json: options.Json = False,
 ) -> None:
     """Find the texts of an index that are most like a query.
@@ -59,7 +58,6 @@ def search(
     weight = options.parse_alpha(alpha)
     chosen = weight if isinstance(weight, float) else None
     _check_question(folder, query, fusion=fusion, alpha=chosen, where=where)
-    loading = {"dtype": dtype, "device": device, "memory": memory, "precision": precision}
     with Searcher.open(folder, model=model, **loading) as searcher:
         hits = searcher.search(query, k, fusion=fusion, alpha=chosen, where=where)
         document = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,9 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import complain, note, print_json, print_text, shows_progress
+from moee.cli.groups import Fusing, Method, Running, grouped
 from moee.errors import InputError, MissingExtraError
-from moee.serve.settings import DEFAULTS, Settings, twin
+from moee.serve.settings import Settings, twin
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
@@ -22,6 +24,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_MODEL = "demo"
 
 
+@grouped
 def serve(
     *,
     model: Annotated[
@@ -37,22 +40,7 @@ def serve(
     index: Annotated[
         Path | None, typer.Option(envvar=twin("index"), help="A folder that `moee index build` wrote, to be searched.")
     ] = None,
-    hostname: Annotated[
-        str, typer.Option(envvar=twin("hostname"), help="Address to listen on; 0.0.0.0 is every one of this machine.")
-    ] = DEFAULTS.hostname,
-    port: Annotated[
-        int, typer.Option("--port", "-p", envvar=twin("port"), help="To listen on; 0 takes a free one and prints it.")
-    ] = DEFAULTS.port,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            envvar=twin("api_key"),
-            help="That requests must bring. Others on this machine can read the command line: use the environment.",
-        ),
-    ] = None,
-    served_model_name: Annotated[
-        str | None, typer.Option(envvar=twin("served_model_name"), help="Name of the model for clients.")
-    ] = None,
+    settings: Settings,
     prompts: Annotated[
         str | None,
         typer.Option(
@@ -61,58 +49,16 @@ def serve(
             help="Further prompts that requests may choose by prompt_name. Statistics are fitted at the start.",
         ),
     ] = None,
-    auto_truncate: Annotated[
-        bool,
-        typer.Option(
-            "--auto-truncate", envvar=twin("auto_truncate"), help="Cut texts over the model's limit; else they get 413."
-        ),
-    ] = DEFAULTS.auto_truncate,
-    max_concurrent_requests: Annotated[
-        int, typer.Option(envvar=twin("max_concurrent_requests"), help="Accepted at once; more get 429.")
-    ] = DEFAULTS.max_concurrent_requests,
-    max_client_batch_size: Annotated[
-        int, typer.Option(envvar=twin("max_client_batch_size"), help="Texts in one request; more get 413.")
-    ] = DEFAULTS.max_client_batch_size,
-    max_batch_tokens: Annotated[
-        int,
-        typer.Option(
-            envvar=twin("max_batch_tokens"),
-            help="Tokens in one turn of the model, from as many requests as fit. Smaller answers sooner under load.",
-        ),
-    ] = DEFAULTS.max_batch_tokens,
-    max_batch_requests: Annotated[
-        int | None, typer.Option(envvar=twin("max_batch_requests"), help="Requests in one turn of the model.")
-    ] = None,
-    max_queue_tokens: Annotated[
-        int, typer.Option(envvar=twin("max_queue_tokens"), help="That wait for the model; more get 429.")
-    ] = DEFAULTS.max_queue_tokens,
-    payload_limit: Annotated[
-        int, typer.Option(envvar=twin("payload_limit"), help="Bytes of a body; more get 413.")
-    ] = DEFAULTS.payload_limit,
-    request_timeout: Annotated[
-        float, typer.Option(envvar=twin("request_timeout"), help="Seconds until a request is answered 504.")
-    ] = DEFAULTS.request_timeout,
     cors_allow_origin: Annotated[
         list[str] | None,
         typer.Option(
             envvar=twin("cors_allow_origin"), help="Origin whose pages may call the server; can be repeated; * for all."
         ),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json-output", envvar=twin("json_output"), help="Logs as one JSON object a line.")
-    ] = DEFAULTS.json_output,
-    fusion: options.Fusion = None,
-    alpha: options.Alpha = None,
-    prompt: options.Prompt = None,
-    recipe: options.Recipe = None,
-    calibration: options.CalibrationMethod = None,
-    scoring: options.Scoring = None,
+    fusing: Fusing,
+    method: Method,
     max_length: options.MaxLength = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Serve embeddings, search and the explorer page over HTTP.
@@ -132,34 +78,9 @@ def serve(
       MOEE_API_KEY=secret moee serve -m allenai/OLMoE-1B-7B-0924 --hostname 0.0.0.0
       curl http://127.0.0.1:3000/embed -H 'content-type: application/json' -d '{"inputs": "a cat sat down"}'
     """
-    settings = Settings(
-        hostname=hostname,
-        port=port,
-        api_key=api_key,
-        served_model_name=served_model_name,
-        prompts=_names(prompts),
-        auto_truncate=auto_truncate,
-        max_concurrent_requests=max_concurrent_requests,
-        max_client_batch_size=max_client_batch_size,
-        max_batch_tokens=max_batch_tokens,
-        max_batch_requests=max_batch_requests,
-        max_queue_tokens=max_queue_tokens,
-        payload_limit=payload_limit,
-        request_timeout=request_timeout,
-        cors_allow_origin=tuple(cors_allow_origin or ()),
-        json_output=json_output,
-    )
-    machine = {"batch_tokens": batch_tokens, "dtype": dtype, "device": device, "memory": memory, "precision": precision}
-    choices = {
-        "fusion": fusion,
-        "alpha": options.parse_alpha(alpha),
-        "prompt": prompt,
-        "recipe": recipe,
-        "calibration": calibration,
-        "scoring": scoring,
-        "max_length": max_length,
-    }
-    _serve(settings, model, index, machine, choices, as_json=as_json)
+    settings = replace(settings, prompts=_names(prompts), cors_allow_origin=tuple(cors_allow_origin or ()))
+    choices = {**fusing, **method, "max_length": max_length}
+    _serve(settings, model, index, {**running}, choices, as_json=as_json)
 
 
 def _serve(
@@ -242,6 +163,5 @@ def _open(
             f"{', '.join(given)} cannot be given with --index: its texts were embedded in one way, which the index "
             "keeps, and queries must be too. Requests can choose fusion and alpha."
         )
-    given_options = {name: value for name, value in machine.items() if value is not None}
-    searcher = Searcher.open(index, model=model, **given_options)
+    searcher = Searcher.open(index, model=model, **machine)
     return searcher.embedder, searcher

@@ -9,6 +9,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, print_text
+from moee.cli.groups import Fusing, Loading, Method, grouped
 from moee.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,20 +17,14 @@ if TYPE_CHECKING:
     from moee.method.explanation import Explanation
 
 
+@grouped
 def similarity(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT TEXT...", help="Two or more texts, each in quotes.")],
     *,
     model: options.ModelName = "demo",
-    fusion: options.Fusion = None,
-    alpha: options.Alpha = None,
-    prompt: options.Prompt = None,
-    recipe: options.Recipe = None,
-    calibration: options.CalibrationMethod = None,
-    scoring: options.Scoring = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    fusing: Fusing,
+    method: Method,
+    loading: Loading,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what makes two texts alike: the parts of views, layers and experts.")
     ] = False,
@@ -59,19 +54,7 @@ def similarity(
       moee similarity "a query" "a text that it found" -m papers.index/embedder --explain --as-query
     """
     _check(texts, explain=explain, as_query=as_query, plot=plot, top=top)
-    embedder = options.open_model(
-        model,
-        recipe=recipe,
-        fusion=fusion,
-        alpha=options.parse_alpha(alpha),
-        prompt=prompt,
-        calibration=calibration,
-        scoring=scoring,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        precision=precision,
-    )
+    embedder = options.open_model(model, **fusing, **method, **loading)
     if explain:
         explanation = embedder.explain(texts[0], texts[1], as_query=as_query)
         if plot is not None:

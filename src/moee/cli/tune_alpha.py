@@ -11,6 +11,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, shows_progress
+from moee.cli.groups import Method, Running, grouped
 from moee.errors import InputError, check_choice
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PAIR_COLUMNS = ("text_a", "text_b", "score")
 
 
+@grouped
 def tune_alpha(
     texts: Annotated[str, typer.Argument(metavar="TEXTS", help="Unlabelled texts: any INPUT of `moee embed`.")],
     *,
@@ -42,15 +44,8 @@ def tune_alpha(
     ] = None,
     sample: Annotated[int, typer.Option(help="Use at most this many of the texts.")] = 512,
     text_column: options.TextColumn = "text",
-    prompt: options.Prompt = None,
-    recipe: options.Recipe = None,
-    calibration: options.CalibrationMethod = None,
-    scoring: options.Scoring = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    model_method: Method,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Choose alpha, the weight of the routing weights in the sum, for your own texts.
@@ -75,18 +70,7 @@ def tune_alpha(
         options.check_out_folder(out, holds="config.json")
     corpus = read_texts(texts, column=text_column)
     scored = read_pairs(pairs) if pairs is not None else None
-    embedder = options.open_model(
-        model,
-        recipe=recipe,
-        prompt=prompt,
-        calibration=calibration,
-        scoring=scoring,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        precision=precision,
-    )
+    embedder = options.open_model(model, **model_method, **running)
     found = tune(
         embedder,
         corpus,

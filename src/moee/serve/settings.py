@@ -6,7 +6,8 @@ the defaults from here for its help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from moee.errors import InputError
@@ -14,44 +15,46 @@ from moee.errors import InputError
 ANY_ORIGIN = "*"
 
 
+def _setting(default: Any, says: str, *names: str, is_shown: bool = True) -> Any:
+    """Return a field that is also an option of `moee serve`, under these names if its own is not enough."""
+    return field(default=default, repr=is_shown, metadata={"help": says, "names": names})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Limits, names and keys of a server.
+    """Limits, names and keys of a server. What a field is for is said once, where `moee serve --help` shows it too.
 
     Attributes:
-        hostname: Address to listen on. Reachable from this machine alone unless changed.
-        port: To listen on; 0 takes a free one.
-        max_concurrent_requests: Requests that are accepted at once; more get 429.
-        max_batch_tokens: Tokens, prompts counted, that go to the model in one turn, from as many requests as fit.
-        max_batch_requests: Requests in one turn; None for no limit.
-        max_queue_tokens: Tokens that may wait for the model; more get 429.
-        max_client_batch_size: Texts in one request; more get 413.
-        auto_truncate: Cut texts over the model's limit where a request does not say; else they get 413.
-        payload_limit: Bytes of a request's body; more get 413.
-        request_timeout: Seconds until a request is answered 504 and leaves the queue.
-        api_key: That requests must bring as `Authorization: Bearer`; None asks for none.
-        served_model_name: Name of the model for clients; None is the model's own.
+        api_key: None asks for no key.
         prompts: Names of further prompts that requests may choose. Their statistics are fitted before the server
             listens, so that no request waits for it.
         cors_allow_origin: Origins whose pages may call the server from a browser; `"*"` for all.
-        json_output: Logs as one JSON object a line.
+
+    Raises:
+        InputError: If a value cannot be used.
     """
 
-    hostname: str = "127.0.0.1"
-    port: int = 3000
-    max_concurrent_requests: int = 512
-    max_batch_tokens: int = 16384
-    max_batch_requests: int | None = None
-    max_queue_tokens: int = 1_048_576
-    max_client_batch_size: int = 2048
-    auto_truncate: bool = False
-    payload_limit: int = 2_000_000
-    request_timeout: float = 60.0
-    api_key: str | None = field(default=None, repr=False)  # never in a log or a traceback
-    served_model_name: str | None = None
+    hostname: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every one of this machine.")
+    port: int = _setting(3000, "To listen on; 0 takes a free one and prints it.", "--port", "-p")
+    api_key: str | None = _setting(
+        None,
+        "That requests must bring. Others on this machine can read the command line: use the environment.",
+        is_shown=False,  # never in a log or a traceback
+    )
+    served_model_name: str | None = _setting(None, "Name of the model for clients.")
+    auto_truncate: bool = _setting(False, "Cut texts over the model's limit; else they get 413.", "--auto-truncate")
+    max_concurrent_requests: int = _setting(512, "Accepted at once; more get 429.")
+    max_client_batch_size: int = _setting(2048, "Texts in one request; more get 413.")
+    max_batch_tokens: int = _setting(
+        16384, "Tokens in one turn of the model, from as many requests as fit. Smaller answers sooner under load."
+    )
+    max_batch_requests: int | None = _setting(None, "Requests in one turn of the model.")
+    max_queue_tokens: int = _setting(1_048_576, "That wait for the model; more get 429.")
+    payload_limit: int = _setting(2_000_000, "Bytes of a body; more get 413.")
+    request_timeout: float = _setting(60.0, "Seconds until a request is answered 504.")
+    json_output: bool = _setting(False, "Logs as one JSON object a line.", "--json-output")
     prompts: tuple[str, ...] = ()
     cors_allow_origin: tuple[str, ...] = ()
-    json_output: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -96,10 +99,3 @@ def flag(name: str) -> str:
 def twin(name: str) -> str:
     """Return the environment variable of a setting or of another option of `moee serve`."""
     return f"MOEE_{name.upper()}"
-
-
-DEFAULTS = Settings()
-"""For the command line's help."""
-
-NAMES = tuple(each.name for each in fields(Settings))
-"""Every setting."""
