@@ -40,7 +40,7 @@ COMPARED = 200
 """Texts whose vectors are compared."""
 _SEED = 2410
 _RAM_SHARE = 0.9
-"""Of the memory that is free: weights over it are not loaded whole."""
+"""Part of the free memory that weights may take; larger ones are not loaded whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Task:
         memory: Its limit, for example `"4GiB"`.
         dtype: Computed in.
         tokens: Prompt tokens wanted.
-        batch_tokens: Of accelerate's one batch, padding counted.
+        batch_tokens: Tokens in accelerate's one batch, padding counted.
     """
 
     contestant: str
@@ -74,7 +74,7 @@ class Result:
         texts: Encoded.
         tokens: In their prompts, padding not counted.
         load_seconds: Until the model could be used.
-        seconds: Of encoding.
+        seconds: Duration of encoding.
         peak_bytes: Most memory that the process had.
         called_bytes: Read through calls while encoding; pages of a mapped file are not among them.
         disk_bytes: Fetched from the disk while encoding; what the system had cached is not among them.

@@ -24,10 +24,10 @@ def write_or_check(
 
     Args:
         make: Takes the folder of result files and the page's path, returns the page.
-        arguments: Of the command line; None is the process's own.
-        folder: Of the result files, unless `--folder` names another.
+        arguments: Words of the command line; None is the process's own.
+        folder: Folder of the result files, unless `--folder` names another.
         page: Its path, unless `--page` names another.
-        target: Of the Makefile, for the message.
+        target: Target of the Makefile, for the message.
         description: For `--help`.
 
     Returns:

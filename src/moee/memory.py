@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 _MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of `malloc.h`."""
+"""Numbers of the two options in `malloc.h`."""
 _LARGEST_KEPT = 32 << 20
 """The most that glibc takes for the size from which memory is asked of the system each time."""
 _KEPT = 512 << 20

@@ -18,7 +18,7 @@ def progress_bar(
         description: What is being done, for example `"Embedding"`.
         total: Number of steps, at least 1.
         enabled: False shows nothing.
-        unit: Of the steps, for example `"texts"`; with one, the bar also shows how many are done a second.
+        unit: What a step is, for example `"texts"`; with one, the bar also shows how many are done a second.
 
     Yields:
         A function to call with the number of steps just finished.

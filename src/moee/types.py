@@ -41,8 +41,8 @@ class ModelInfo:
         top_k: Experts used per token in every captured router, same order.
         scoring_func: How the model itself turns logits into scores, a key of `routing.SCORING_FUNCS`.
         max_tokens: Longest prompt the model takes, in tokens; None if the model states no limit.
-        dtype: Of the computation, for example `"float32"`.
-        device: Of the computation, for example `"cpu"`.
+        dtype: Number type of the computation, for example `"float32"`.
+        device: Device of the computation, for example `"cpu"`.
         precision: `"exact"`, or `"int8"` if weights and activations are rounded to 8 bits.
         batching: `"packed"` if texts run side by side, `"padded"` if each has a row filled up to the longest.
         kernel: What computes the experts.

@@ -38,7 +38,7 @@ from moee.types import Views
 logger = logging.getLogger("moee")
 
 _CHUNK_CHARACTERS = 40_000
-"""Of texts in a file: some twenty seconds of a small model on two cores, which is what a stop can lose."""
+"""Characters of text in a file: some twenty seconds of a small model on two cores, which is what a stop can lose."""
 _PROMPT = 40
 """Characters that a prompt adds, about."""
 _DIGEST = 16
@@ -52,7 +52,7 @@ class ViewStore:
 
     Args:
         embedder: The model. Its configuration does not matter: every request brings its own.
-        folder: Of the cache; made when first written.
+        folder: Folder of the cache; made when first written.
         show_progress: Bars on stderr.
         projections: Also keep random projections of the routers' inputs, the control.
         strict: Treat empty and long texts as the configuration says. Otherwise, an empty text is the bare prompt, and
@@ -82,7 +82,7 @@ class ViewStore:
         Args:
             texts: Strings. An empty one stands for the bare prompt.
             config: Prompt, cleaning, pooling, layers, scoring and `max_length` are used; nothing else is.
-            description: Of the progress bar.
+            description: Words before the progress bar.
 
         Raises:
             OutputError: If a file cannot be written; what was computed before is kept.

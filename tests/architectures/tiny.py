@@ -94,7 +94,7 @@ def tiny_model(model_type: str, window: int | None = None) -> PreTrainedModel:
     """Return the shared small random model of one `model_type`, in evaluation mode.
 
     Args:
-        model_type: Of a row.
+        model_type: Name in a row of the table.
         window: Tokens that its windowed layers see; None is what the row says, few enough to matter to `SEQUENCES`.
     """
     config = tiny_config(model_type)

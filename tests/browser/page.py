@@ -40,7 +40,7 @@ class Page:
 
     Args:
         driver: The browser.
-        url: Of the server.
+        url: Address of the server.
     """
 
     def __init__(self, driver: Chrome, url: str) -> None:

@@ -184,7 +184,7 @@ def put_under_load(url: str, *, clients: int, seconds: float, longest: int) -> O
     """Let clients loose on a server, and return what it made of them.
 
     Args:
-        url: Of the server, whose model is served as `served`.
+        url: Address of the server, whose model is served as `served`.
         clients: At once.
         seconds: Until they begin nothing more.
         longest: Sentences of a text, at most.

@@ -103,7 +103,7 @@ def membership(order: npt.NDArray[np.int64], num_shared: int, num_experts: int) 
     Args:
         order: The neurons of a layer, shared ones first, then expert after expert, `(neurons,)`.
         num_shared: Their rows are zeros.
-        num_experts: Of equal size.
+        num_experts: Number of experts, all of equal size.
     """
     experts = order[num_shared:].reshape(num_experts, -1)
     table = torch.zeros(len(order), num_experts)
@@ -129,7 +129,7 @@ def accumulate(
 
     Args:
         model: The dense model.
-        batches: Of token sequences.
+        batches: Batches of token sequences.
         members: From `membership`.
         floors: From `expert_floor`, for each layer.
     """

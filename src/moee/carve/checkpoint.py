@@ -93,7 +93,7 @@ def moe_tensors(
     Args:
         dense: Names and tensors of the dense checkpoint, in any order; streamed, never held together.
         plan: For a model of these sizes.
-        dtype: Of every tensor yielded; arithmetic is done in float32 before.
+        dtype: Type of every tensor yielded; arithmetic is done in float32 before.
 
     Raises:
         CheckpointError: If a tensor's size does not fit the plan.

@@ -24,7 +24,7 @@ def order_neurons(
         profiles: Contribution of each neuron on each token, `(tokens, neurons)`, not negative.
         num_shared: Neurons with the highest mean contribution, which always run.
         num_experts: Must divide the others.
-        iterations: Of k-means, at most.
+        iterations: Most iterations of k-means.
         rng: Decides the starting centres.
 
     Returns:

@@ -24,14 +24,14 @@ class CarveConfig:
             so it must be small for them to count alike; much smaller, and float32 no longer resolves the weights.
         ridge: Penalty of the router regression, relative to the mean square of a standardised input.
         calibration_tokens: Tokens the routers are fitted on. The package's own sentences hold enough for the default.
-        profile_tokens: Of these, how many the neurons are grouped on; they are held in memory, 2 bytes for each neuron.
+        profile_tokens: Calibration tokens that neurons are grouped on; held in memory, 2 bytes for each neuron.
         heldback_tokens: Tokens of text set aside for the report.
         prompt_share: Part of the calibration tokens that are PromptEOL prompts; the rest is running text.
         sequence_length: Tokens in a passage of running text, and the most of one prompt.
         batch_tokens: Tokens in a forward pass.
         kmeans_iterations: Rounds of balanced k-means, at most.
-        seed: Of the choice of texts and of k-means.
-        dtype: Of the weights written. `"auto"`: that of the source, or bfloat16 for quantised GGUF files.
+        seed: Seed of the choice of texts and of k-means.
+        dtype: Type of the weights written. `"auto"`: that of the source, or bfloat16 for quantised GGUF files.
     """
 
     num_experts: int = 32

@@ -27,11 +27,11 @@ class CarveReport:
         expert_size: Neurons of a routed expert.
         calibration_tokens: Tokens the routers were fitted on.
         heldback_tokens: Tokens the numbers above were measured on.
-        dtype: Of the weights written.
+        dtype: Type of the weights written.
         tensors_sha256: Digest of the tensors written, `checkpoint.TensorDigest`.
         seconds: From opening the dense model to the measured carved one.
         config: The configuration.
-        versions: Of the libraries that shaped the result.
+        versions: Versions of the libraries that shaped the result.
     """
 
     source: str

@@ -46,7 +46,7 @@ def energy_floor(energy: Float64) -> float:
     Relative to the median expert, because the size of activations differs by orders of magnitude between layers.
 
     Args:
-        energy: Of one layer, `(tokens, num_experts)`.
+        energy: Output energy of each expert in one layer, `(tokens, num_experts)`.
     """
     return max(_FLOOR_SHARE * float(np.median(energy)), float(np.finfo(np.float32).tiny))
 

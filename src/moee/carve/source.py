@@ -26,11 +26,11 @@ class DenseModel:
     """A loaded dense model.
 
     Attributes:
-        name: Of the folder or file.
+        name: Name of the folder or file.
         config: The values of its `config.json`.
         model: In float32; a causal language model of transformers, which has no types.
-        tokenizer: Of the model.
-        stored_dtype: Of the weights on disk; bfloat16 stands for the quantised formats of GGUF.
+        tokenizer: Tokenizer of the model.
+        stored_dtype: Type of the weights on disk; bfloat16 stands for the quantised formats of GGUF.
     """
 
     name: str

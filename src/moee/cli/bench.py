@@ -23,7 +23,8 @@ def bench(
     ] = "demo",
     *,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="Of olmoe, qwen1.5-moe and deepseek-moe; half of the model's by default.")
+        int | None,
+        typer.Option(min=1, help="Layers of olmoe, qwen1.5-moe and deepseek-moe; half of the model's by default."),
     ] = None,
     workload: Annotated[str, typer.Option(metavar="short|mixed|single", help="What is encoded; see below.")] = "short",
     texts: Annotated[int | None, typer.Option(min=1, help="How many; 256 short, 64 mixed, 20 single.")] = None,
@@ -35,13 +36,13 @@ def bench(
             help="original, transformers, sentence-transformers, sentence-transformers-dense, llama-cpp.",
         ),
     ] = "all",
-    precision: Annotated[str, typer.Option(metavar="exact,int8", help="Of ours.")] = "exact,int8",
+    precision: Annotated[str, typer.Option(metavar="exact,int8", help="How moee computes.")] = "exact,int8",
     law: Annotated[
         str | None,
         typer.Option(metavar="tokens,length,experts|all", help="Measure the law of cost instead; no peers."),
     ] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a batch of ours.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; its own choice if not given.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; its own choice if not given.")] = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
     gguf: Annotated[Path | None, typer.Option(help="The same weights as a GGUF file, for llama-cpp.")] = None,

@@ -30,8 +30,8 @@ def run_in_mteb(
 
     Args:
         embedder: The model.
-        folder: Of local sets; None if there are none.
-        names: Of tasks, task types, `all` or `paper` (these three mean local sets), or of mteb's tasks.
+        folder: Folder of local sets; None if there are none.
+        names: Names of mteb's tasks; or names of tasks, task types, `all` or `paper`, which mean local sets.
         settings: To score.
         study_options: For `Study`.
         as_json: One JSON document on standard output.

@@ -179,7 +179,7 @@ def add(
 @app.command()
 def delete(
     folder: Folder,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Of the texts to delete.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the texts to delete.")],
     *,
     as_json: options.Json = False,
 ) -> None:

@@ -18,10 +18,11 @@ def map_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")],
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of the table; DIR/map.parquet if not given.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Path of the table; DIR/map.parquet if not given."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Of the picture, .png or .svg; DIR/map.png if not given.")
+        Path | None, typer.Option(metavar="FILE", help="Path of the picture, .png or .svg; DIR/map.png if not given.")
     ] = None,
     topics: Annotated[
         int | None,
@@ -31,7 +32,7 @@ def map_(
         int | None, typer.Option(metavar="N", help="Fewest texts of a dense group; 5, or one in 100, if not given.")
     ] = None,
     max_points: Annotated[
-        int, typer.Option(metavar="N", help="Of a larger index, N texts are chosen by chance.")
+        int, typer.Option(metavar="N", help="Most texts of a map; from a larger index, N are chosen by chance.")
     ] = 50_000,
     fusion: Annotated[
         str | None, typer.Option(metavar="hs|rw|sum", help="Hidden state, routing weights, or both; the index's own.")

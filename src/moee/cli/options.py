@@ -44,14 +44,16 @@ OnEmpty = Annotated[str | None, typer.Option(metavar="error|encode", help="What 
 BatchTokens = Annotated[int | None, typer.Option(help="Tokens in a batch, padding included; lower it to save memory.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(metavar="float32|bfloat16|float16", help="Of the computation; chosen by the machine if not given."),
+    typer.Option(
+        metavar="float32|bfloat16|float16", help="Number type of the computation; chosen by the machine if not given."
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="For example cpu or cuda:0; chosen by the machine if not given.")]
 Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="That the process may take, for example 4GiB; what is free if not given. A model that does not fit is "
+        help="Memory for the process, for example 4GiB; what is free if not given. A model that does not fit is "
         "read from disk a layer at a time.",
     ),
 ]

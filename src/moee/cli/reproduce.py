@@ -39,12 +39,12 @@ def reproduce(
     ] = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Only these tasks, by name.")] = None,
     prompts: Annotated[
-        str, typer.Option(metavar="none,prompteol", help="Of the tables of scores, in the paper's words.")
+        str, typer.Option(metavar="none,prompteol", help="Prompts of the tables of scores, in the paper's words.")
     ] = "none,prompteol",
     keep_items: Annotated[
         bool, typer.Option("--keep-items", help="Tables 8 to 12: keep every pair's similarity in the JSON file.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of k-means, permutations and word clouds; scores use mteb's.")] = 42,
+    seed: Annotated[int, typer.Option(help="Seed of k-means, permutations and word clouds; scores use mteb's.")] = 42,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of kept model outputs; in the user cache if not given.")
     ] = None,

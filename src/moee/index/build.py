@@ -38,12 +38,12 @@ class Built:
     """What a build or an addition did.
 
     Attributes:
-        manifest: Of the index.
-        num_records: In the index.
+        manifest: Manifest of the index.
+        num_records: Records in the index.
         num_embedded: Texts that went through the model.
         num_updated: Records whose fields changed and whose text did not.
         num_kept: Records that were there as they are.
-        seconds: That it took.
+        seconds: Duration of the work.
         report: What reduction and quantisation lose; None if it was not asked for.
     """
 

@@ -52,7 +52,7 @@ class BuildOptions:
         store: Where the vectors go.
         calibrate: Whose statistics; None takes those that were fitted for the embedder, else the corpus, or the
             built-in ones if the corpus has fewer than 256 different texts.
-        dims: Of a reduced vector, both views together; None does not reduce.
+        dims: Length of a reduced vector, both views together; None does not reduce.
         reduction: How vectors are reduced.
         quantize: `"int8"` or `"binary"`; None keeps float32.
         report: Measure what reduction and quantisation lose.

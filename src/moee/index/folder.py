@@ -53,7 +53,7 @@ def open_index(folder: str | Path, *, store: StoreSpec | None = None) -> IndexFo
     """Open an index.
 
     Args:
-        folder: That `moee index build` wrote.
+        folder: Folder that `moee index build` wrote.
         store: The store of the index again, if its url brings the password that the manifest does not keep.
 
     Raises:

@@ -38,11 +38,11 @@ class Source:
     """A file whose texts an index holds.
 
     Attributes:
-        path: As it was given, made absolute; `-` for standard input.
-        sha256: Of its records, see `source.Corpus.digest`.
-        rows: How many records.
-        text_column: Where the texts were.
-        id_column: Where the ids were; None for digests of the texts.
+        path: Absolute path of the file; `-` for standard input.
+        sha256: Digest of its records, see `records_from_file.Corpus.digest`.
+        rows: Number of records.
+        text_column: Column of the texts.
+        id_column: Column of the ids; None for digests of the texts.
         is_complete: Whether all of them were written.
     """
 
@@ -59,19 +59,19 @@ class Manifest:
     """What an index is.
 
     Attributes:
-        store: Where the vectors are.
-        layout: Their shape, and the types of the fields.
+        store: Store of the vectors.
+        layout: Shape of the vectors, and types of the fields.
         model: Name of the model.
-        fingerprint: Of its weights.
-        dtype: That it was computed in.
+        fingerprint: Fingerprint of the model's weights.
+        dtype: Type of the model's computation.
         precision: `"exact"` or `"int8"`.
-        calibrate: Whose statistics the embedder has.
+        calibrate: Texts whose statistics the embedder has.
         alpha: Weight of the routing weights, if a query names none.
-        dims: Of a reduced vector; None if it is not reduced.
+        dims: Length of a reduced vector; None if it is not reduced.
         reduction: `"pca"` or `"random"`; None if it is not reduced.
         quantize: `"int8"` or `"binary"`; None for float32.
         sources: Files, in the order they were added; the first is that of the build.
-        moee_version: That made the index.
+        moee_version: Version that made the index.
     """
 
     store: StoreSpec

@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 UNCLUSTERED = -1
 """The topic of a text that lies in no group."""
 TEXT_LETTERS = 200
-"""Of a text, kept to be shown; the index has the whole."""
+"""Characters of a text that are kept to be shown; the index has the whole."""
 
 Topics = npt.NDArray[np.int64]
 
@@ -56,11 +56,11 @@ class MapOrigin:
     """What a map was made of.
 
     Attributes:
-        num_records: Of the index; the map shows as many, or a sample.
+        num_records: Records in the index; the map shows as many, or a sample.
         state: Digest of the model and the files of the index, from `state_of`.
-        fusion: Of the vectors.
+        fusion: Fusion that made the vectors.
         alpha: Weight of the routing weights in them; None unless the fusion is `"sum"`.
-        seed: Of the sample and the places.
+        seed: Seed of the sample and the places.
     """
 
     num_records: int
@@ -75,7 +75,7 @@ class CorpusMap:
     """Points in the plane, one for each text, and their topics.
 
     Attributes:
-        ids: Of the records.
+        ids: Ids of the records.
         texts: Their first 200 characters.
         x: `(num_points,)` float32.
         y: `(num_points,)` float32.
@@ -142,7 +142,7 @@ class CorpusMap:
         """Say how the index changed since the map was made; None if it did not.
 
         Args:
-            manifest: Of the index.
+            manifest: Manifest of the index.
             num_records: In the index.
         """
         if num_records != self.origin.num_records:

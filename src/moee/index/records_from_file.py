@@ -41,9 +41,9 @@ class Corpus:
 
     Attributes:
         label: The file, as it was named.
-        columns: That were read; `id` is None if ids are digests.
-        records: In order, of different ids.
-        places: Of the records, for messages.
+        columns: Columns that were read; `id` is None if ids are digests.
+        records: Records in the file's order, with different ids.
+        places: Place of each record, for messages.
         fields: The type of every field.
     """
 
@@ -127,7 +127,7 @@ def read_addition(
     """Read the records of a file that is to be added to an index.
 
     Args:
-        manifest: Of the index; gives the columns where none are named, and the fields with their types.
+        manifest: Manifest of the index; gives the columns where none are named, and the fields with their types.
         source: As `read_corpus`.
         text_column: Holds the texts; None is that of the build.
         id_column: Holds the ids; None is that of the build.

@@ -48,7 +48,7 @@ class Searcher:
         """Open an index, and load its model unless it is given.
 
         Args:
-            folder: That `moee index build` wrote.
+            folder: Folder that `moee index build` wrote.
             model: A model in memory, which is shared; or where the index's model lies now, if it was moved. None loads
                 what the index names. Whichever it is, configuration and statistics are those of the index.
             **options: As `MoEE.from_pretrained` takes them. `dtype` and `precision` are those of the build if not

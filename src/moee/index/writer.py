@@ -24,7 +24,7 @@ logger = logging.getLogger("moee")
 WINDOW_ROWS = 4096
 """Texts given to the model at once: enough to bring similar lengths together, few enough to bound memory."""
 SWEEP_BYTES = 1 << 30
-"""Of views of the texts given at once to a model that is read from disk, which is read again for each such window."""
+"""Views of the texts given at once to a model that is read from disk, which is read again for each such window."""
 FLUSH_S = 5.0
 """Longest time that finished texts wait to be written: what a kill can lose, and what a store writes in one go."""
 

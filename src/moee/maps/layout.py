@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NEIGHBOURS = 15
-"""Of each text, itself counted; UMAP's own default. More show the whole better and the details less."""
+"""Neighbours of each text, itself counted; UMAP's own default. More show the whole better and the details less."""
 _BLOCK = 1024
 """Rows compared with all others at once; 200 MB at 50,000 texts."""
 
@@ -61,7 +61,7 @@ def place(vectors: Array, neighbours: Neighbours, seed: int) -> Array:
     Args:
         vectors: `(num_texts, dim)` float32; their two main directions are where it starts from, so that what is far
             apart stays so, and no graph is too small or too broken to start.
-        neighbours: Of the same rows; fewer than there are rows.
+        neighbours: Nearest rows of each row, itself among them; fewer than there are rows.
         seed: The same seed gives the same places on the same machine.
 
     Returns:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#44AA99", "#332288", "#999933")
-"""Of Okabe and Ito, and of Tol, without those that are light on white. Few enough to be told apart: with more topics
-they come again, far from each other, and labels say which topic is which."""
+"""Colours by Okabe and Ito, and by Tol, without those that are light on white. Few enough to be told apart: with more
+topics they come again, far from each other, and labels say which topic is which."""
 _GREY = "#BBBBBB"
 _SIZE = (12.0, 9.0)
 _LABELS = 40

@@ -21,8 +21,8 @@ class MapOptions:
     """How a map is made.
 
     Attributes:
-        max_points: Of a larger index, as many texts are chosen by chance.
-        seed: Of the choice, the places and k-means.
+        max_points: Most texts of a map; from a larger index, as many are chosen by chance.
+        seed: Seed of the choice, the places and k-means.
         topics: Divide the map into as many topics by k-means; None finds dense groups.
         min_texts: Fewest texts of a dense group; None chooses by the size of the corpus.
         fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
@@ -51,7 +51,7 @@ class MadeMap:
 
     Attributes:
         points: Records and vectors, in the order of the map.
-        neighbours: Of each point.
+        neighbours: Nearest texts of each point.
         corpus_map: Places and topics.
     """
 

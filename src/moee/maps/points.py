@@ -27,7 +27,7 @@ class Points:
         records: In the order of the store.
         vectors: `(num_points, dim)` float32, of unit length.
         num_records: In the index; more than there are points if these are a sample.
-        fusion: Of the vectors.
+        fusion: Fusion that made the vectors.
         alpha: Weight of the routing weights; None unless the fusion is `"sum"`.
     """
 
@@ -50,7 +50,7 @@ def read_points(
     Args:
         index: Open; its model is not needed.
         max_points: Records beyond this number are left out by chance.
-        seed: Of the chance.
+        seed: Seed of the choice.
         fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
         alpha: Weight of the routing weights in `"sum"`; None is the index's.
 

@@ -29,7 +29,7 @@ def write_table(made: MadeMap, fields: Mapping[str, FieldType], path: Path) -> N
     Args:
         made: The map.
         fields: The types of the index's fields.
-        path: Of the Parquet file.
+        path: Path of the Parquet file.
 
     Raises:
         MissingExtraError: If pyarrow is not installed.

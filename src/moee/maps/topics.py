@@ -50,7 +50,7 @@ def divide(places: Array, topics: int, seed: int) -> Labels:
     Args:
         places: `(num_points, 2)` float32.
         topics: Groups, 2 or more; no more than there are points.
-        seed: Of the first centres.
+        seed: Seed of the choice of first centres.
 
     Returns:
         `(num_points,)` int64: the group of each point, 0 the largest.
@@ -67,7 +67,7 @@ def describe_topics(texts: Sequence[str], places: Array, groups: Labels) -> tupl
     """Label groups and find their middles.
 
     Args:
-        texts: Of the points.
+        texts: Text of each point.
         places: `(num_points, 2)` float32.
         groups: `(num_points,)`, from `find_groups` or `divide`.
 

@@ -90,7 +90,7 @@ def drawable(text: str, length: int) -> str:
 
     Args:
         text: Any.
-        length: Of the result, 2 or more; a longer text is cut at its end, with an ellipsis.
+        length: Most characters of the result, 2 or more; a longer text is cut at its end, with an ellipsis.
     """
     line = " ".join(text.split())
     if len(line) > length:

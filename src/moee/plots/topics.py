@@ -17,7 +17,7 @@ Labels = npt.NDArray[np.int64]
 """The group of each text, from 0; a text below 0 is in none."""
 
 RESTARTS = 5
-"""Of k-means."""
+"""Most iterations of k-means."""
 LABEL_WORDS = 3
 _SHORTEST_WORD = 3
 _SAME_BEGINNING = 4
@@ -31,7 +31,7 @@ def kmeans(vectors: Array, clusters: int, seed: int) -> Labels:
     Args:
         vectors: `(num_texts, dim)`.
         clusters: How many; no more than there are rows.
-        seed: Of the first centres.
+        seed: Seed of the choice of first centres.
 
     Raises:
         MissingExtraError: If scikit-learn is not installed.

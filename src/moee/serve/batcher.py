@@ -106,8 +106,8 @@ class Batcher:
 
         Args:
             texts: Checked, within the model's limit or to be cut.
-            tokens: Of every text.
-            options: Of the request.
+            tokens: Number of tokens of each text.
+            options: What the request asks for.
 
         Raises:
             Refusal: If too many tokens wait already.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HELD_BODIES = 32
 """Bodies of full size that may be in memory at once; small ones are many more."""
 DRAINING = {"Retry-After": "5", "Connection": "close"}
-"""Of answers after SIGTERM: another server may be there soon, this one will not."""
+"""Headers of answers after SIGTERM: another server may be there soon, this one will not."""
 
 
 class ClientGoneError(Exception):

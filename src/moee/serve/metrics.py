@@ -13,7 +13,7 @@ _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 _TOKENS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-"""Of `Metrics.render`."""
+"""Content type of what `Metrics.render` returns."""
 
 
 class Metrics:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 HEADER_SECONDS = 10
 """For the headers of a request to arrive, from its first byte or from the connection's begin."""
 KEEP_ALIVE_SECONDS = 75
-"""For the next request on a connection; longer than the minute after which load balancers let go."""
+"""Wait for the next request on a connection; longer than the minute after which load balancers let go."""
 HEADER_BYTES = 32 * 1024
-"""Of a request's line and headers."""
+"""Most bytes of a request's line and headers."""
 CONNECTIONS_PER_REQUEST = 4
 """Open connections for each request that may be inside; most are idle between two requests."""
 
@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
     A second signal ends it at once.
 
     Args:
-        config: Of uvicorn.
+        config: Configuration of uvicorn.
         door: Counts what is inside.
         on_ready: Called when requests are answered.
     """

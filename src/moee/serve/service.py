@@ -33,7 +33,7 @@ class Service:
 
     Args:
         embedder: Turns texts into vectors; its statistics are fitted here if they are not yet.
-        settings: Of the server.
+        settings: Settings of the server.
         searcher: Over an index of the same model.
 
     Raises:
@@ -95,7 +95,7 @@ class Service:
 
         Args:
             texts: Each with a visible character.
-            options: Of the request.
+            options: What the request asks for.
             truncate: Cut what is over the model's limit; None as the server was started.
             param: The field that holds the texts, for messages.
 

@@ -35,21 +35,21 @@ class Settings:
     """
 
     hostname: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every one of this machine.")
-    port: int = _setting(3000, "To listen on; 0 takes a free one and prints it.", "--port", "-p")
+    port: int = _setting(3000, "Port to listen on; 0 takes a free one and prints it.", "--port", "-p")
     api_key: str | None = _setting(
         None,
-        "That requests must bring. Others on this machine can read the command line: use the environment.",
+        "Key that requests must bring. Others on this machine can read the command line: use the environment.",
         is_shown=False,  # never in a log or a traceback
     )
     served_model_name: str | None = _setting(None, "Name of the model for clients.")
     auto_truncate: bool = _setting(False, "Cut texts over the model's limit; else they get 413.", "--auto-truncate")
-    max_concurrent_requests: int = _setting(512, "Accepted at once; more get 429.")
+    max_concurrent_requests: int = _setting(512, "Requests accepted at once; more get 429.")
     max_client_batch_size: int = _setting(2048, "Texts in one request; more get 413.")
     max_batch_tokens: int = _setting(
         16384, "Tokens in one turn of the model, from as many requests as fit. Smaller answers sooner under load."
     )
     max_batch_requests: int | None = _setting(None, "Requests in one turn of the model.")
-    max_queue_tokens: int = _setting(1_048_576, "That wait for the model; more get 429.")
+    max_queue_tokens: int = _setting(1_048_576, "Tokens that wait for the model; more get 429.")
     payload_limit: int = _setting(2_000_000, "Bytes of a body; more get 413.")
     request_timeout: float = _setting(60.0, "Seconds until a request is answered 504.")
     json_output: bool = _setting(False, "Logs as one JSON object a line.", "--json-output")

@@ -36,7 +36,7 @@ def shorten(reducer: Reducer, blocks: tuple[Array, Array], dimensions: int, fusi
     """Shorten and fuse two views.
 
     Args:
-        reducer: Of the index.
+        reducer: Reduction that was fitted with the index.
         blocks: Unit hidden states `(num_texts, hidden_size)`, unit routing weights `(num_texts, sum of num_experts)`.
         dimensions: Checked by `check_dimensions`.
         fusion: `"hs"`, `"rw"` or `"sum"`.

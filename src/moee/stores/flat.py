@@ -47,7 +47,7 @@ class _State:
     Attributes:
         num_rows: Rows of the file that exist, holes included.
         num_records: Rows in use.
-        generation: Of the file; a new one is written when holes are dropped.
+        generation: Number of the file; a file with a new number is written when holes are dropped.
         revision: Grows with every transaction.
     """
 

@@ -41,7 +41,7 @@ class Loss:
         hidden_dim: Length of the block of hidden states.
         routing_dim: Length of the block of routing weights.
         stored: `"float32"`, `"int8"` or `"binary"`.
-        bytes_per_text: Of the vector, without the text.
+        bytes_per_text: Bytes of a vector, without the text.
         recall: Mean share of the 10 exact neighbours that are found, 0 to 1.
         spearman: Correlation of the similarities of all pairs with the exact ones.
         is_chosen: Whether the index is built so.

@@ -56,7 +56,7 @@ class PgVectorStore:
         """Open the store in `table`.
 
         Args:
-            url: Of the database, without a password.
+            url: Address of the database, without a password.
             secrets: `password` and the like, if they were given.
             table: Its name.
             layout: As it was made with.

@@ -43,7 +43,7 @@ def connect(url: str, secrets: Mapping[str, str], *, make_extension: bool = Fals
     """Open a connection that knows vectors, in which each statement is a transaction of its own.
 
     Args:
-        url: Of the database, without a password.
+        url: Address of the database, without a password.
         secrets: `password` and the like, if they were given.
         make_extension: Make the vector extension if the database has none.
 

@@ -187,7 +187,7 @@ class BinaryCodec:
 
 
 _LEAST_SHARED = 1e-3
-"""Of a block's dot product with its decoded form, below which the factor would be noise."""
+"""Least dot product of a block with its decoded form; below it the factor would be noise."""
 
 
 def fit_codec(name: str, vectors: Array, hidden_dim: int) -> Codec:

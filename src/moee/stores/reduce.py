@@ -70,10 +70,10 @@ class Reducer:
         Args:
             h: Unit hidden states of texts of the corpus, `(num_texts, hidden_dim)`.
             r: Unit routing weights of the same texts, `(num_texts, routing_dim)`.
-            dims: Of a reduced vector, both blocks together.
+            dims: Length of a reduced vector, both blocks together.
             alpha: Weight of the routing weights for which the division of `dims` is best.
             method: `"pca"`, or `"random"`, which reads no values of `h` and `r` but their widths.
-            seed: Of `"random"`.
+            seed: Seed of the directions of `"random"`.
 
         Raises:
             UnknownNameError: If the method is unknown.

@@ -29,7 +29,7 @@ class StoreSpec:
     Attributes:
         kind: `"flat"`: files, exact search, nothing to install. `"lancedb"`: files, for larger corpora. `"pgvector"`: a
             table in PostgreSQL.
-        url: Of the PostgreSQL database; `"pgvector"` alone has one.
+        url: Address of the PostgreSQL database; `"pgvector"` alone has one.
         table: In that database.
         approximate: Search by an approximate index (HNSW), and score what it finds exactly. The index of `"lancedb"`
             holds 8 bits a dimension, that of `"pgvector"` half precision above 2,000 dimensions; the vectors themselves
@@ -71,7 +71,7 @@ class StoreSpec:
 
         Args:
             text: `"flat"`, `"lancedb"`, or the url of a PostgreSQL database: `postgresql://user@host/database`.
-            name: Of the index; a table is called `moee_` and this, in lower case.
+            name: Name of the index; a table is called `moee_` and this, in lower case.
             approximate: See the class.
 
         Raises:
@@ -103,8 +103,8 @@ def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | N
 
     Args:
         spec: Which.
-        folder: Of the index; `flat` and `lancedb` make a folder of their name in it.
-        layout: Of the vectors and fields.
+        folder: Folder of the index; `flat` and `lancedb` make a folder of their name in it.
+        layout: Shape of the vectors and types of the fields.
         codec: How `flat` keeps vectors; None for float32.
 
     Raises:

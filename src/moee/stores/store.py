@@ -140,7 +140,7 @@ class Store(Protocol):
         """Add records; one of a known id replaces the former. All or none of a call survive a kill.
 
         Args:
-            records: Of different ids.
+            records: Records with different ids.
             vectors: `(num_records, dim)` float32, finite.
 
         Raises:

@@ -16,10 +16,10 @@ from moee.stores.quantize import Codec
 from moee.types import Array
 
 BLOCK_BYTES = 1 << 24
-"""Of float32 vectors that are copied or decoded at once; the most that a search takes, beside what it returns."""
+"""Size of the float32 vectors copied or decoded at once; the most that a search takes, beside what it returns."""
 SPAN_BYTES = 1 << 28
-"""Of vectors that are scored at once where they are mapped. Nothing is copied, so this costs no memory; in small pieces
-the threads of a matrix product wait for each other."""
+"""Size of the vectors scored at once where they are mapped. Nothing is copied, so this costs no memory; with small
+pieces the threads of a matrix product wait for each other."""
 
 Rows = npt.NDArray[np.int64]
 """`(num_rows,)` numbers of rows, ascending unless said otherwise."""

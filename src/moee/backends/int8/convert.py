@@ -31,8 +31,8 @@ class Int8Report:
         linears: Linear layers that now multiply in 8 bits.
         experts: Experts that do, over all layers.
         kept: Paths of linear layers left in full precision, routers included.
-        bytes_before: Of the weights that were converted.
-        bytes_after: Of what replaced them.
+        bytes_before: Bytes of the weights that were converted.
+        bytes_after: Bytes of what replaced them.
     """
 
     linears: int

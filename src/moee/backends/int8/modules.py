@@ -18,7 +18,7 @@ INT8_KERNEL = "moee_int8"
 _DENSE_SHARE = 0.4
 """All experts in one product from this share of active ones on, as in full precision."""
 _MAX_ELEMENTS = 1 << 22
-"""Of the product over all experts, held at once; more tokens are taken in turn. 16 MiB in float32."""
+"""Numbers of the product over all experts held at once; more tokens are taken in turn. 16 MiB in float32."""
 
 
 class Int8Linear(nn.Module):
@@ -88,7 +88,7 @@ class PackedExperts:
             them. Otherwise each expert has a pair of its own.
         first: `(2 * width or width, dim)` of every expert; when dense one matrix `(experts * 2 * width, dim)`.
         second: `(dim, width)` of every expert; when dense one matrix `(dim, experts * width)`.
-        biases: Of the first and second products, `(experts, outputs)` float32, or None.
+        biases: Biases of the first and second products, `(experts, outputs)` float32, or None.
     """
 
     def __init__(self, module: Any) -> None:

@@ -41,7 +41,7 @@ _HALF_RANGE = 64
 LARGEST_WIDTH = 1 << 16
 """Channels that can be summed: 255 * 127 * 2^16 is just below 2^31."""
 _BLOCK = 64
-"""Of the Hadamard matrix. Twice as much gained nothing on the demo, half as much lost; the cost grows with it."""
+"""Width of the Hadamard matrix. Twice as much gained nothing on the demo, half as much lost; the cost grows with it."""
 _FEW = 8
 """With fewer rows, float32 products may run another kernel that sums in another order: a token alone would then be
 rounded otherwise than in a batch."""
@@ -52,7 +52,7 @@ _MAGIC_BITS = 0x4B400000
 _TINY = 1e-30
 """Rows whose largest value is smaller count as rows of zeros; dividing by it cannot overflow."""
 _ROUNDED = 2.0**-23
-"""Of the sum with the zero point still in it: what float32 may lose of it, with room for the other roundings. A
+"""What float32 may lose of the sum with the zero point still in it, with room for the other roundings. A
 saturated pair of products costs hundreds of times more."""
 _ELEMENTS = 1 << 18
 """Rounded at once, so that the steps in between stay in the cache."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _MAX_ELEMENTS = 1 << 24
-"""Of the product over all experts, held at once; more tokens are taken in turn. 64 MiB in float32."""
+"""Numbers of the product over all experts held at once; more tokens are taken in turn. 64 MiB in float32."""
 _DENSE_SHARE = 0.4
 """Worth it from this share of active experts on; below, skipping unused experts saves more than few calls do."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _ELEMENTS = 1 << 18
-"""Of one piece: 1 MiB in float32, so that the steps in between stay in the cache of a core."""
+"""Numbers in one piece: 1 MiB in float32, so that the steps in between stay in the cache of a core."""
 _NAME = "RMSNorm"
 """How upstream's classes of norms over the last dimension end; those with a gate are named otherwise."""
 
