@@ -33,7 +33,13 @@ def test_what_is_no_size_is_refused_with_an_example(size: str) -> None:
 
 
 def test_sizes_are_shown_with_a_unit() -> None:
-    assert [format_size(size) for size in (12, 2048, 5 * 2**20, 3 * 2**29)] == ["12 B", "2.0 KiB", "5.0 MiB", "1.5 GiB"]
+    assert [format_size(size) for size in (12, 2048, 5 * 2**20, 3 * 2**29, 2**41)] == [
+        "12 B",
+        "2.0 KiB",
+        "5.0 MiB",
+        "1.5 GiB",
+        "2.0 TiB",
+    ]
 
 
 def test_memory_in_use_grows_with_what_is_held() -> None:

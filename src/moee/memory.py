@@ -38,11 +38,11 @@ def parse_size(size: str | int) -> int:
 
 def format_size(size: float) -> str:
     """Return bytes for people: `"1.5 GiB"`."""
-    for unit in ("B", "KiB", "MiB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
-    return f"{size:.1f} GiB"
+    return f"{size:.1f} TiB"
 
 
 def resident_bytes() -> int:

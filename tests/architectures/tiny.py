@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from moee.backends.checkpoint.config_keys import config_value
 from moee.backends.forward.huggingface import WINDOW_KEYS, HuggingFaceBackend, text_model_of
 from moee.backends.forward.routers import RouterSite, decoder_layers, find_routers, submodule
 from moee.method.pooling import PaddingSide
-from moee.method.routing import GroupLimit, native_scores, select_experts
+from moee.method.routing import native_scores
 from moee.types import Array
 
 VOCAB = 64
@@ -291,6 +292,46 @@ def without_load_balancing(row: Architecture) -> list[Architecture]:
     """Return the row without its correction bias, and without its group limit; nothing for a row that has neither."""
     rows = [replace(row, bias=None)] if row.bias else []
     return [*rows, replace(row, groups=None)] if row.groups else rows
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimit:
+    """Selection restricted to the best groups of experts (DeepSeek-V2 and V3).
+
+    Attributes:
+        num_groups: Experts are split evenly, in order, into this many groups.
+        top_groups: How many groups may be chosen from.
+        group_score: A group counts as its best expert (`max`, V2) or its two best (`top2_sum`, V3).
+        closed_score: What an expert of a closed group counts as; minus infinity leaves it out for certain.
+    """
+
+    num_groups: int
+    top_groups: int
+    group_score: Literal["max", "top2_sum"] = "top2_sum"
+    closed_score: float = -math.inf
+
+
+def select_experts(choice_scores: Array, top_k: int, groups: GroupLimit | None = None) -> npt.NDArray[np.int64]:
+    """Return the `top_k` experts of each row, sorted by index, after the group limit if there is one.
+
+    Args:
+        choice_scores: `(batch, num_experts)`, correction bias already added.
+        top_k: Experts per token.
+        groups: The model's group limit.
+
+    Returns:
+        `(batch, top_k)` int64, ascending in each row.
+    """
+    scores = np.asarray(choice_scores, dtype=np.float64)
+    if groups is not None and groups.num_groups > 1:
+        grouped = scores.reshape(len(scores), groups.num_groups, -1)
+        best_first = -np.sort(-grouped, axis=-1)
+        worth = best_first[..., 0] if groups.group_score == "max" else best_first[..., :2].sum(axis=-1)
+        open_groups = np.argsort(-worth, axis=-1)[:, : groups.top_groups]
+        is_open = np.zeros(worth.shape, dtype=bool)
+        np.put_along_axis(is_open, open_groups, True, axis=1)
+        scores = np.where(is_open[:, :, None], grouped, groups.closed_score).reshape(scores.shape)
+    return np.sort(np.argsort(-scores, axis=-1, kind="stable")[:, :top_k], axis=-1)
 
 
 def group_limit(row: Architecture, config: Any) -> GroupLimit | None:

@@ -225,7 +225,6 @@ def test_a_converted_model_is_near_to_the_exact_one(model_type: str) -> None:
     assert report.linears == sum(isinstance(module, Int8Linear) for module in ours.modules()) > 0
     assert set(report.kept) == {name for name, module in ours.named_modules() if type(module) is nn.Linear}
     assert report.bytes_after < 0.5 * report.bytes_before  # float32 to int8; scales weigh much in tiny matrices
-    assert report.bytes_freed == report.bytes_before - report.bytes_after
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from moee import MoEE
 from moee.errors import InputError, StoreError
-from moee.index.manifest import Manifest, Source, is_index, read_manifest, write_manifest
+from moee.index.manifest import Manifest, Source, read_manifest, write_manifest
 from moee.stores.registry import StoreSpec
 from moee.stores.store import Layout
 
@@ -32,7 +32,6 @@ MANIFEST = Manifest(
 def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path) == MANIFEST
-    assert is_index(tmp_path)
 
 
 def test_a_password_is_not_written(tmp_path: Path) -> None:
@@ -66,7 +65,6 @@ def test_folders_without_an_index_are_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
     with pytest.raises(InputError, match="is no folder"):
         read_manifest(tmp_path / "nothing")
-    assert not is_index(tmp_path)
 
 
 def test_newer_versions_are_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -74,7 +72,6 @@ def test_newer_versions_are_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"format version 2; this program reads version 1. Update moee"):
         read_manifest(tmp_path)
-    assert is_index(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +87,3 @@ def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text('{"kind": "website"}')
     with pytest.raises(InputError, match="describes 'website', not an index of moee"):
         read_manifest(tmp_path)
-    assert not is_index(tmp_path)

@@ -82,7 +82,7 @@ def test_all_bodies_together_are_bounded(serve: Serve, fake: MoEE, backend: Watc
         background = Background(server.url)
         for _ in range(HELD_BODIES):
             background.post("/embed", inputs="a" * 980)
-        wait_until(lambda: server.service.door._working == HELD_BODIES)
+        wait_until(lambda: server.service.admission._working == HELD_BODIES)
         refused = server.post("/embed", inputs="a" * 980)
         backend.may_work.set()
         assert {answer.status_code for answer in background.join()} == {200}
@@ -123,7 +123,7 @@ def test_a_full_server_answers_429_with_retry_after_and_recovers(
         background = Background(server.url)
         for _ in range(3):
             background.post("/embed", inputs="a")
-        wait_until(lambda: server.service.door._working == 3)
+        wait_until(lambda: server.service.admission._working == 3)
         for path, body in (("/embed", {"inputs": "a"}), ("/v1/embeddings", {"input": "a", "model": "fake"})):
             answer = server.post(path, **body)
             assert answer.status_code == 429
@@ -185,7 +185,7 @@ def test_a_client_that_goes_away_leaves_the_queue(serve: Serve, fake: MoEE, back
         assert backend.has_begun.wait(10)
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{server.url}/embed", json={"inputs": "gone"}, timeout=0.3)
-        wait_until(lambda: server.service.door._working == 1)
+        wait_until(lambda: server.service.admission._working == 1)
         assert server.service.batcher.waiting_tokens == 0
         backend.batches.clear()
         backend.may_work.set()

@@ -112,16 +112,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], **style: Any) 
     return table
 
 
-def human_bytes(count: int) -> str:
-    """Return a size with its unit, for example `1.5 GiB`."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
 def route_messages(*, quiet: bool) -> None:
     """Send the package's log and Python's warnings to standard error, one readable line each."""
     handler = logging.StreamHandler(sys.stderr)

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import typer
 
 from moee.cli import options
-from moee.cli.console import human_bytes, print_json, print_table
+from moee.cli.console import print_json, print_table
 from moee.files.atomic import cache_dir
+from moee.memory import format_size
 
 Level = Literal["ok", "note", "warning", "broken"]
 
@@ -198,9 +199,9 @@ def _check_cache() -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     level: Level = "warning" if free < _LOW_DISK_BYTES else "ok"
     advice = "make room, or set MOEE_CACHE to a folder on another disk" if level == "warning" else ""
-    yield Finding(level, "cache", f"{folder} ({human_bytes(free)} free)", advice)
+    yield Finding(level, "cache", f"{folder} ({format_size(free)} free)", advice)
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield Finding("ok", f"cache/{entry.name}", human_bytes(_size(entry)))
+        yield Finding("ok", f"cache/{entry.name}", format_size(_size(entry)))
 
 
 def _size(path: Path) -> int:

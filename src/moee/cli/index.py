@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import human_bytes, note, print_json, print_table, print_text, shows_progress
+from moee.cli.console import note, print_json, print_table, print_text, shows_progress
 from moee.errors import InputError
+from moee.memory import format_size
 
 if TYPE_CHECKING:
     from moee.index.build import Built
@@ -303,7 +304,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
         ["alpha", f"{facts['alpha']:.3f} if a search names none"],
         ["vectors", f"{vectors['hidden_dim']} + {vectors['routing_dim']} dimensions{reduced}, {vectors['stored_as']}"],
         ["store", " ".join(str(value) for value in facts["store"].values() if value)],
-        ["size", human_bytes(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],
+        ["size", format_size(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],
         ["fields", fields],
     ]
     for source in facts["sources"]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import human_bytes, print_json, print_table
+from moee.cli.console import print_json, print_table
+from moee.memory import format_size
 
 if TYPE_CHECKING:
     from moee.backends.summary import ModelSummary
@@ -86,7 +87,7 @@ def _builtin(summary: ModelSummary, config: EmbedderConfig) -> str | None:
 
 def _rows(summary: ModelSummary) -> Mapping[str, Any]:
     dim = summary.hidden_size + summary.routing_size
-    memory = (f"{human_bytes(summary.memory_bytes(size))} in {name}" for name, size in BYTES_PER_PARAMETER.items())
+    memory = (f"{format_size(summary.memory_bytes(size))} in {name}" for name, size in BYTES_PER_PARAMETER.items())
     return {
         "model": summary.name,
         "folder": summary.folder,
@@ -100,7 +101,7 @@ def _rows(summary: ModelSummary) -> Mapping[str, Any]:
         "vector": f"{dim} dimensions with fusion sum or concat",
         "longest prompt": f"{summary.max_tokens} tokens" if summary.max_tokens else "no limit stated",
         "parameters": f"{summary.num_parameters:,}",
-        "on disk": f"{human_bytes(summary.weight_bytes)} ({', '.join(summary.dtypes)})",
+        "on disk": f"{format_size(summary.weight_bytes)} ({', '.join(summary.dtypes)})",
         "memory": ", ".join(memory),
         "batches": BATCHING[summary.batching],
         "experts on a CPU": summary.kernel,

@@ -129,15 +129,6 @@ class Manifest:
         return cls(**known)
 
 
-def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index, of whatever version."""
-    try:
-        values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and values.get("kind") == KIND
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `index.json`, whole or not at all.
 

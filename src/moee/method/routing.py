@@ -1,19 +1,14 @@
 """Router logits to routing weights.
 
 Every architecture is recorded as raw logits; what they mean to the model (`scoring_func`) and what we make of them
-(`Scoring`) are applied here, on numpy. Load-balancing devices (correction bias, group limits) never enter a weight:
-`select_experts` knows them only so that the experts a block really used can be recomputed.
+(`Scoring`) are applied here, on numpy. Load-balancing devices (correction bias, group limits) never enter a weight.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from moee.errors import check_choice
 from moee.types import Array, Scoring
@@ -161,43 +156,3 @@ def score_layers(
         blocks.append(score_experts(logits, scoring, scoring_func=scoring_func, top_k=min(chosen, width)))
         start += width
     return np.concatenate(blocks, axis=1)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupLimit:
-    """Selection restricted to the best groups of experts (DeepSeek-V2 and V3).
-
-    Attributes:
-        num_groups: Experts are split evenly, in order, into this many groups.
-        top_groups: How many groups may be chosen from.
-        group_score: A group counts as its best expert (`max`, V2) or its two best (`top2_sum`, V3).
-        closed_score: What an expert of a closed group counts as; minus infinity leaves it out for certain.
-    """
-
-    num_groups: int
-    top_groups: int
-    group_score: Literal["max", "top2_sum"] = "top2_sum"
-    closed_score: float = -math.inf
-
-
-def select_experts(choice_scores: Array, top_k: int, groups: GroupLimit | None = None) -> npt.NDArray[np.int64]:
-    """Return the `top_k` experts of each row, sorted by index, after the group limit if there is one.
-
-    Args:
-        choice_scores: `(batch, num_experts)`, correction bias already added.
-        top_k: Experts per token.
-        groups: The model's group limit.
-
-    Returns:
-        `(batch, top_k)` int64, ascending in each row.
-    """
-    scores = np.asarray(choice_scores, dtype=np.float64)
-    if groups is not None and groups.num_groups > 1:
-        grouped = scores.reshape(len(scores), groups.num_groups, -1)
-        best_first = -np.sort(-grouped, axis=-1)
-        worth = best_first[..., 0] if groups.group_score == "max" else best_first[..., :2].sum(axis=-1)
-        open_groups = np.argsort(-worth, axis=-1)[:, : groups.top_groups]
-        is_open = np.zeros(worth.shape, dtype=bool)
-        np.put_along_axis(is_open, open_groups, True, axis=1)
-        scores = np.where(is_open[:, :, None], grouped, groups.closed_score).reshape(scores.shape)
-    return np.sort(np.argsort(-scores, axis=-1, kind="stable")[:, :top_k], axis=-1)

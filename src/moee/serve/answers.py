@@ -65,7 +65,7 @@ def refuse(path: str, refusal: Refusal) -> JsonAnswer:
 
 
 class AnswerErrors:
-    """Turn every exception of what is inside into an answer; none reaches the web server, none shows its traceback.
+    """Turn every exception of the application into an answer; none reaches the web server, none shows its traceback.
 
     Args:
         app: What may raise.

@@ -68,7 +68,7 @@ def create_app(embedder: MoEE, settings: Settings, searcher: Searcher | None = N
 def _put_before(app: FastAPI, service: Service) -> None:
     """Put what every request passes before the routes. The last one that is added is the first that is passed."""
     settings = service.settings
-    app.add_middleware(Limits, settings=settings, door=service.door)
+    app.add_middleware(Limits, settings=settings, admission=service.admission)
     if settings.api_key is not None:
         app.add_middleware(RequireKey, key=settings.api_key)
     app.add_middleware(AnswerErrors)

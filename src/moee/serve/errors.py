@@ -114,11 +114,11 @@ INTERNAL = "The server failed at this request, and its log says where. The same 
 
 
 def overloaded(message: str, *, retry_after_s: float) -> Refusal:
-    """Return the refusal of a request that there is no room for.
+    """Return the refusal of a request that the server has no capacity for.
 
     Args:
         message: Which limit is reached.
-        retry_after_s: When room is expected.
+        retry_after_s: Seconds after which the server is expected to take more.
     """
     seconds = min(60, max(1, round(retry_after_s)))
     return Refusal("overloaded", f"{message} Try again in {seconds} s.", headers={"Retry-After": str(seconds)})

@@ -26,12 +26,12 @@ class ClientGoneError(Exception):
     """The client closed the connection before it was answered."""
 
 
-class Door:
-    """What is inside the server now, and whether more may come in.
+class AdmissionControl:
+    """What the server is working on, and whether it takes more.
 
     Args:
         settings: Give the limits.
-        waiting_s: Returns the seconds after which room is expected.
+        waiting_s: Returns the seconds after which the server is expected to take more.
     """
 
     def __init__(self, settings: Settings, waiting_s: Callable[[], float]) -> None:
@@ -50,16 +50,16 @@ class Door:
         return self._is_draining
 
     def drain(self) -> None:
-        """Take nothing new; what is inside is finished."""
+        """Take nothing new; what was accepted is finished."""
         self._is_draining = True
 
     async def wait_empty(self) -> None:
-        """Wait until everything inside is answered."""
+        """Wait until every accepted request is answered."""
         await self._empty.wait()
 
     @contextmanager
-    def inside(self, *, works: bool) -> Iterator[None]:
-        """Count a request as long as it is inside.
+    def admitted(self, *, works: bool) -> Iterator[None]:
+        """Accept a request, and count it until it is answered.
 
         Args:
             works: Whether it may need the model; only those are limited in number.
@@ -117,26 +117,26 @@ def _body_too_large(limit: int) -> Refusal:
 
 
 class Limits:
-    """Let requests in one by one, read their bodies, and end those that take too long or whose client has gone.
+    """Accept requests one by one, read their bodies, and end those that take too long or whose client has gone.
 
     Args:
-        app: What is limited.
+        app: Application behind the limits.
         settings: Give the limits.
-        door: Counts what is inside.
+        admission: Decides which requests are accepted.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, door: Door) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, admission: AdmissionControl) -> None:
         self._app = app
         self._settings = settings
-        self._door = door
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let in what there is room for."""
+        """Answer a request, or refuse it at once where the server is full."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         seconds = self._settings.request_timeout
-        with self._door.inside(works=scope["method"] == "POST"), self._door.holding() as hold:
+        with self._admission.admitted(works=scope["method"] == "POST"), self._admission.holding() as hold:
             deadline = asyncio.timeout(seconds)
             try:
                 async with deadline:

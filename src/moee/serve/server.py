@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from moee.errors import InputError
-from moee.serve.limits import Door
+from moee.serve.limits import AdmissionControl
 from moee.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ KEEP_ALIVE_SECONDS = 75
 HEADER_BYTES = 32 * 1024
 """Most bytes of a request's line and headers."""
 CONNECTIONS_PER_REQUEST = 4
-"""Open connections for each request that may be inside; most are idle between two requests."""
+"""Open connections for each request that may be worked on; most are idle between two requests."""
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -105,13 +105,13 @@ class Server(uvicorn.Server):
 
     Args:
         config: Configuration of uvicorn.
-        door: Counts what is inside.
+        admission: Tells when every accepted request is answered.
         on_ready: Called when requests are answered.
     """
 
-    def __init__(self, config: uvicorn.Config, door: Door, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, admission: AdmissionControl, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._door = door
+        self._admission = admission
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -125,17 +125,17 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; called by a signal, between any two instructions."""
-        if self._loop is None or self._door.is_draining:
+        if self._loop is None or self._admission.is_draining:
             self.force_exit = self.should_exit = True
             return
-        self._door.drain()
+        self._admission.drain()
         self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         self._draining = asyncio.create_task(self._exit_when_empty())
 
     async def _exit_when_empty(self) -> None:
-        await self._door.wait_empty()
+        await self._admission.wait_empty()
         self.should_exit = True
 
 
@@ -161,4 +161,4 @@ def build_server(app: FastAPI, settings: Settings, on_ready: Callable[[], None])
         timeout_graceful_shutdown=5,
         h11_max_incomplete_event_size=HEADER_BYTES,
     )
-    return Server(config, app.state.service.door, on_ready)
+    return Server(config, app.state.service.admission, on_ready)

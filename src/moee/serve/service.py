@@ -18,7 +18,7 @@ from moee.serve.batcher import Batcher, Encoded
 from moee.serve.encoder import Encoder, Options
 from moee.serve.errors import Refusal
 from moee.serve.finder import Blocks, Finder
-from moee.serve.limits import Door
+from moee.serve.limits import AdmissionControl
 from moee.serve.logs import note
 from moee.serve.metrics import Metrics
 from moee.serve.schemas import ExplainRequest, Inputs, SearchRequest
@@ -46,7 +46,7 @@ class Service:
         self.encoder = Encoder(embedder, settings.prompts, None if searcher is None else searcher.reducer)
         self.dim = self.encoder.prepare()
         self.batcher = Batcher(self.encoder, settings, self.metrics)
-        self.door = Door(settings, lambda: self.batcher.waiting_s)
+        self.admission = AdmissionControl(settings, lambda: self.batcher.waiting_s)
         self.started_at = int(time.time())
         self._tokenizer = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._finder = None if searcher is None else Finder(searcher)
@@ -82,7 +82,7 @@ class Service:
         self.batcher.start()
 
     async def stop(self) -> None:
-        """End the threads, once nothing is inside any more."""
+        """End the threads, once every accepted request is answered."""
         await self.batcher.stop()
         await asyncio.to_thread(self._tokenizer.shutdown)
         if self._finder is not None:

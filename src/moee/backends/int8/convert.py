@@ -41,11 +41,6 @@ class Int8Report:
     bytes_before: int
     bytes_after: int
 
-    @property
-    def bytes_freed(self) -> int:
-        """Memory saved."""
-        return self.bytes_before - self.bytes_after
-
 
 def quantize(module: nn.Module, *, keep: Collection[nn.Module] = (), smallest: int = SMALLEST) -> Int8Report:
     """Convert, in place, all linear layers and fused experts under `module` to 8 bits.
