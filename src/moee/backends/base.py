@@ -19,7 +19,8 @@ class Backend(Protocol):
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Turn prompts into token ids, with the tokenizer's own special tokens and no truncation.
 
-        Several threads may ask at once.
+        In `method.prompts.RenderedPrompts` only the template may name a control token. Several threads may
+        ask at once.
         """
         ...
 

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moee.architectures import Architecture, all_architectures
+from moee.architectures import Architecture
 from moee.backends.base import Backend
 from moee.backends.checkpoint import headers
-from moee.backends.checkpoint.support import LoadOptions, auto_class, check_supported, register_native, resolve_folder
+from moee.backends.checkpoint.quantised import UNPACKED, check_quantisation, quantisation_of
+from moee.backends.checkpoint.support import (
+    LoadOptions,
+    auto_class,
+    check_supported,
+    incomplete,
+    model_config,
+    quiet,
+    register_native,
+    resolve_folder,
+)
+from moee.backends.checkpoint.tokenizer import check_tokenizer, load_tokenizer
 from moee.backends.devices import choose_dtype_and_device
 from moee.backends.fake import FakeBackend
 from moee.backends.forward.out_of_memory import naming_the_knobs
 from moee.errors import (
     CheckpointError,
     InputError,
-    MoEEError,
-    UnknownNameError,
     first_line,
 )
 from moee.method.pooling import PaddingSide
@@ -32,7 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("moee")
 
-_BAR_FROM_BYTES = 2_000_000_000
+_LONG_READ = 2_000_000_000
+"""Bytes of weights from which reading shows a bar, and is not begun before all headers fit the configuration."""
 
 
 def open_backend(name: str | Path, options: LoadOptions | None = None) -> Backend:
@@ -62,6 +70,7 @@ class _Checkpoint:
     folder: Path
     name: str
     config: dict[str, Any]
+    upstream_config: Any
     architecture: Architecture | None
     files: list[Path]
 
@@ -70,17 +79,27 @@ class _Checkpoint:
         """Whether its weights are safetensors."""
         return self.files[0].suffix == headers.SAFETENSORS
 
+    @property
+    def size(self) -> int:
+        """Bytes of its weight files."""
+        return sum(path.stat().st_size for path in self.files)
+
 
 def _open_folder(folder: Path, name: str, options: LoadOptions) -> Backend:
     config = headers.read_config(folder)
     architecture = check_supported(config, name)
     files = headers.weight_files(folder, allow_pickle=options.allow_pickle)
-    checkpoint = _Checkpoint(folder, name, config, architecture, files)
-    identity = headers.fingerprint(config, files)
     register_native(architecture)
+    upstream_config = model_config(folder, name)
+    check_quantisation(upstream_config, name)
+    tokenizer = load_tokenizer(folder, name)
+    checkpoint = _Checkpoint(folder, name, config, upstream_config, architecture, files)
+    # from here on weights are read
+    identity = headers.fingerprint(config, files)
     dtype, device = choose_dtype_and_device(options)
     for_backend: dict[str, Any] = {
         "name": name,
+        "tokenizer": tokenizer,
         "fingerprint": identity,
         "include_attention_routers": options.include_attention_routers,
         "padding_side": options.padding_side,
@@ -115,7 +134,6 @@ def _open(
                 room=room,
                 int8=int8,
                 widths=widths,
-                tokenizer=_load_tokenizer(folder, name),
                 **for_backend,
             )
         if int8 or options.memory is not None:
@@ -124,8 +142,8 @@ def _open(
                 f"{name!r} cannot be read a layer at a time, as precision='int8' and a limit on memory need: {reason}. "
                 "Leave both out to load it whole."
             )
-    model = _load_model(folder, name, dtype, device, use_safetensors=checkpoint.is_safe)
-    return HuggingFaceBackend(model, _load_tokenizer(folder, name), architecture=architecture, **for_backend)
+    model = _load_model(checkpoint, dtype).to(device)  # type: ignore[arg-type]  # partly typed upstream
+    return HuggingFaceBackend(model, architecture=architecture, **for_backend)
 
 
 def _check_int8(device: torch.device) -> None:
@@ -136,73 +154,53 @@ def _check_int8(device: torch.device) -> None:
         raise InputError(f"precision='int8' cannot be used here: {reason}. Use precision='exact', the default.")
 
 
-def _load_model(
-    folder: Path, name: str, dtype: torch.dtype, device: torch.device, *, use_safetensors: bool
-) -> PreTrainedModel:
-    from transformers import AutoConfig
-
+def _load_model(checkpoint: _Checkpoint, dtype: torch.dtype) -> PreTrainedModel:
+    """Let transformers load the whole model; what does not fit it is told from file headers."""
+    folder, name, config = checkpoint.folder, checkpoint.name, checkpoint.upstream_config
+    is_long = checkpoint.size > _LONG_READ
+    if is_long and checkpoint.is_safe:
+        _check_headers(checkpoint, dtype)
+    if checkpoint.is_safe:
+        # the files that were looked at, whatever else is in the folder
+        config.transformers_weights = (headers.index_file(folder) or checkpoint.files[0]).name
     try:
-        with _quiet(folder):
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with quiet(bars=is_long):
             model, report = auto_class(config).from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
                 trust_remote_code=False,
-                use_safetensors=use_safetensors,
+                use_safetensors=checkpoint.is_safe,
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except KeyError as error:
-        known = [each for row in all_architectures() for each in row.model_types]
-        raise UnknownNameError(
-            "model_type", str(error.args[0]), known, hint="A newer transformers may know it."
-        ) from error
-    except MoEEError:
-        raise  # our own check of a configuration, in our own words
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ImportError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        if checkpoint.is_safe:
+            _check_headers(checkpoint, dtype)
         raise CheckpointError(f"{name!r} could not be loaded: {first_line(error)}") from error
+    vars(model.config).pop("transformers_weights", None)  # it would be saved with the model
     missing = sorted(report["missing_keys"])
     if missing:
         # transformers would fill these with random numbers and only log it
-        raise CheckpointError(
-            f"{name!r} lacks {len(missing)} tensors that a {type(model).__name__} needs: {', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}. The checkpoint is incomplete or of another architecture."
-        )
-    return model.to(device)  # type: ignore[no-any-return]  # from_pretrained is untyped upstream
+        raise incomplete(name, type(model).__name__, missing)
+    return model  # type: ignore[no-any-return]  # from_pretrained is untyped upstream
 
 
-@contextmanager
-def _quiet(folder: Path) -> Iterator[None]:
-    """Hold back what transformers prints while it loads: the unused LM head, and the bar of a small model."""
-    from transformers.utils import logging as upstream
+def _check_headers(checkpoint: _Checkpoint, dtype: torch.dtype) -> None:
+    """Name the tensor that is missing or of another shape than the configuration makes it.
 
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    verbosity, bars = upstream.get_verbosity(), upstream.is_progress_bar_enabled()
-    upstream.set_verbosity_error()
-    if size < _BAR_FROM_BYTES:
-        upstream.disable_progress_bar()
-    try:
-        yield
-    finally:
-        upstream.set_verbosity(verbosity)
-        if bars:
-            upstream.enable_progress_bar()
+    Raises:
+        CheckpointError: If there is one.
+    """
+    from moee.backends.from_disk.layer_plan import Precision, plan_weights
+    from moee.backends.from_disk.meta_model import build_on_meta
 
-
-def _load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (ValueError, OSError, KeyError) as error:
-        raise CheckpointError(
-            f"{name!r} has no usable tokenizer: {first_line(error)} "
-            "Copy tokenizer.json and tokenizer_config.json beside the weights."
-        ) from error
-    return tokenizer
+    quantised = quantisation_of(checkpoint.upstream_config)
+    if quantised is not None and quantised[1].get("quant_method") not in UNPACKED:
+        return  # its tensors are packed: their shapes say nothing
+    meta = build_on_meta(checkpoint.folder, checkpoint.name, dtype)
+    entries = {entry.name: entry for entry in headers.tensor_entries(checkpoint.files)}
+    plan_weights(meta, entries, Precision.of(meta.whole, dtype, keep_experts=False), name=checkpoint.name)
 
 
 def backend_of(
@@ -215,6 +213,7 @@ def backend_of(
     """Wrap a model that is already in memory; its weights are shared, not copied.
 
     Raises:
+        CheckpointError: If the tokenizer does not tell texts apart.
         NoMoELayersError: If the model is dense.
         UnsupportedArchitectureError: If its routers cannot be found or used.
     """
@@ -222,6 +221,7 @@ def backend_of(
 
     config: Any = model.config
     name = str(getattr(config, "_name_or_path", "") or config.model_type)
+    check_tokenizer(tokenizer, name)
     return HuggingFaceBackend(
         model,
         tokenizer,

@@ -12,9 +12,17 @@ from moee.architectures import Architecture
 from moee.backends.checkpoint import headers
 from moee.backends.checkpoint.config_keys import TOP_K_KEYS, config_value, no_moe_layers, scoring_func_of
 from moee.backends.checkpoint.headers import TensorEntry
-from moee.backends.checkpoint.support import LoadOptions, auto_class, check_supported, register_native, resolve_folder
+from moee.backends.checkpoint.support import (
+    LoadOptions,
+    auto_class,
+    building,
+    check_supported,
+    model_config,
+    quiet,
+    register_native,
+    resolve_folder,
+)
 from moee.backends.kernels import masked_dense
-from moee.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +218,14 @@ def _kernel(top_k: int | tuple[int, ...], widths: Iterable[int]) -> str:
 def _routers_on_meta(folder: Path, architecture: Architecture | None, name: str) -> dict[int, int]:
     """Build the model without memory for its weights and look for its routers: slower than headers, for any layout."""
     import torch
-    from transformers import AutoConfig
 
     from moee.backends.forward.huggingface import text_model_of
     from moee.backends.forward.routers import find_routers, find_routers_by_shape
 
     register_native(architecture)
-    try:
-        with torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            model = auto_class(config).from_config(config)
-    except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(
-            f"{name!r}: its configuration does not build a model: {str(error).splitlines()[0]}"
-        ) from error
+    config = model_config(folder, name)
+    with quiet(), building(name), torch.device("meta"):
+        model = auto_class(config).from_config(config)
     text_model = text_model_of(model)
     sites = find_routers(text_model, architecture) if architecture else find_routers_by_shape(text_model)
     widths = {

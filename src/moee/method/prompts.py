@@ -6,7 +6,7 @@ A template is a string with exactly one `{text}`. Everything else in it is kept 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -192,3 +192,28 @@ def fill(template: str, cleaned: str, *, cleaning: Cleaning) -> str:
     """
     prompt = resolve_prompt(template).replace(PLACEHOLDER, cleaned)
     return prompt.replace("_", " ").strip() if cleaning == "paper" else prompt
+
+
+class RenderedPrompts(list[str]):
+    """Prompts of one template that remember what the template wrote: the rest is a user's text, whatever it spells.
+
+    Attributes:
+        before: What stands before every text.
+        after: What stands behind every text.
+        keeps_end: Whether a token that the tokenizer appends stays, as in the original code. Else the last token is
+            that of the template.
+    """
+
+    def __init__(self, template: str, cleaned: Iterable[str], *, cleaning: Cleaning) -> None:
+        """Fill `template` with texts that were cleaned before; see `fill`."""
+        super().__init__(fill(template, text, cleaning=cleaning) for text in cleaned)
+        self.before, _, self.after = resolve_prompt(template).partition(PLACEHOLDER)
+        if cleaning == "paper":
+            self.before = self.before.replace("_", " ").lstrip()
+            self.after = self.after.replace("_", " ").rstrip()
+        self.keeps_end = cleaning == "paper"
+
+    def parts(self, number: int) -> tuple[str, str, str]:
+        """Return what stands before the text of one prompt, the text, and what stands behind it."""
+        text = self[number].removeprefix(self.before).removesuffix(self.after)
+        return self.before, text, self.after

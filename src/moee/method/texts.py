@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from moee.errors import InputError, TextTypeError, TruncationError
-from moee.method.prompts import clean, fill
+from moee.method.prompts import RenderedPrompts, clean
 from moee.types import Cleaning, EmptyText, Truncate
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
@@ -91,7 +91,7 @@ def token_sequences(
     """
 
     def encode(cleaned: Sequence[str]) -> list[list[int]]:
-        return tokenize([fill(template, text, cleaning=cleaning) for text in cleaned])
+        return tokenize(RenderedPrompts(template, cleaned, cleaning=cleaning))
 
     first_index: dict[str, int] = {}
     for index, text in enumerate(texts):

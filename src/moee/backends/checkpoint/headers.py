@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moee.errors import CheckpointError
+from moee.errors import CheckpointError, first_line
 
 SAFETENSORS = ".safetensors"
-_INDEX = "model.safetensors.index.json"
+_WHOLE = f"model{SAFETENSORS}"
+_INDEX = f"{_WHOLE}.index.json"
+_ADAPTER_CONFIG = "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HEADER_LIMIT = 100_000_000
 """Bytes; the limit of the safetensors format itself."""
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype"})
 """Configuration keys that say where, when or how a checkpoint was written, not what it holds."""
 _SAMPLE = 64
+_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,48 +51,163 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the parsed `config.json` of a model folder.
 
     Raises:
-        CheckpointError: If it is missing or not a JSON object.
+        CheckpointError: If it is missing or not a JSON object, or the folder holds an adapter.
     """
+    refuse_adapter(folder)
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(
             f"{str(folder)!r} has no config.json, so it is not a model folder. Give the folder that holds it."
         )
+    return _read_object(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object that a file of a model folder holds."""
+    refuse_placeholder(path)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{str(path)!r} is not valid JSON ({error}). Copy the file again.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{str(path)!r} holds a {type(config).__name__}; a JSON object is expected.")
-    return config
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{str(path)!r} is not valid JSON ({first_line(error)}). Copy the file again.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{str(path)!r} holds a {type(found).__name__}; a JSON object is expected.")
+    return found
 
 
-def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
-    """Return the safetensors files of a folder, in order; its pickles if it has no others and they are allowed.
+def refuse_placeholder(path: Path) -> None:
+    """Refuse what a failed download leaves in place of a file.
 
     Raises:
-        CheckpointError: If there are none, if a shard that the index names is missing, or if there are only pickles.
+        CheckpointError: If the file is a Git LFS pointer or a web page.
+    """
+    with path.open("rb") as file:
+        start = file.read(_SAMPLE).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{str(path)!r} is a Git LFS pointer, not the file itself. Fetch the file with `git lfs pull` in "
+            f"{str(path.parent)!r}, or fetch the model anew with `hf download OWNER/MODEL --local-dir FOLDER`."
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"{str(path)!r} is a web page, not the file itself: the download got a page of the site instead. Fetch the "
+            "model anew with `hf download OWNER/MODEL --local-dir FOLDER`; some models ask for `hf auth login` first."
+        )
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with an adapter: whether one is applied would depend on what else is installed.
+
+    Raises:
+        CheckpointError: If there is an adapter, alone or beside weights.
+    """
+    settings = folder / _ADAPTER_CONFIG
+    weights = sorted(path.name for path in folder.glob("adapter_model*") if path.suffix != ".json")
+    if not settings.is_file():
+        if weights:
+            raise CheckpointError(
+                f"{str(folder)!r} holds adapter weights ({weights[0]}) without their {_ADAPTER_CONFIG}, so they cannot "
+                "be merged into the model. Copy that file too and merge them, or take the weights out of the folder."
+            )
+        return
+    base = _read_object(settings).get("base_model_name_or_path") or "its base model"
+    merge = (
+        f'python -c "from peft import AutoPeftModelForCausalLM as M; M.from_pretrained({str(folder)!r})'
+        ".merge_and_unload().save_pretrained('MERGED')\""
+    )
+    if (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{str(folder)!r} holds an adapter for {base!r} ({', '.join([_ADAPTER_CONFIG, *weights])}) beside a model; "
+            f"it would count or not by what is installed. Merge it with {merge} and copy the tokenizer's files there; "
+            f"or take {_ADAPTER_CONFIG} out of the folder to embed with the model alone."
+        )
+    raise CheckpointError(
+        f"{str(folder)!r} is an adapter for {base!r}, not a model. Merge the two with {merge} and copy the tokenizer's "
+        "files there, or give the base model alone."
+    )
+
+
+def index_file(folder: Path) -> Path | None:
+    """Return the file that says which tensor is in which safetensors file; None if the folder has none.
+
+    `model.safetensors.index.json` comes first; a variant such as `model.fp16.safetensors.index.json` counts if it is
+    the only index and there is no `model.safetensors`.
     """
     index = folder / _INDEX
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        return index
+    others = [] if (folder / _WHOLE).is_file() else sorted(folder.glob(f"*{SAFETENSORS}.index.json"))
+    return others[0] if len(others) == 1 else None
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    """Return the weight files that an index names, each once, in order."""
+    folder, read = index.parent, _read_object(index)
+    places = read.get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(
+            f'{str(index)!r} is not a readable shard index: it needs an object "weight_map" from tensor names to file '
+            f"names, and has {_shown(places)}. Copy the file again."
+        )
+    if not isinstance(read.get("metadata"), dict):
+        raise CheckpointError(
+            f'{str(index)!r} has no object "metadata", without which transformers does not read it. Copy the file '
+            'again, or add "metadata": {} to it.'
+        )
+    for tensor, name in places.items():
+        if not isinstance(name, str) or not name.endswith(SAFETENSORS) or not _is_inside(name):
             raise CheckpointError(
-                f"{str(index)!r} is not a readable shard index ({error}). Copy the file again."
-            ) from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointError(
-                f"{str(folder)!r} lacks {len(missing)} of {len(names)} weight files that its index names: "
-                f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. Download or copy them again."
+                f"{str(index)!r} puts the tensor {tensor!r} into {_shown(name)}; a {SAFETENSORS} file of the same "
+                "folder is expected. Copy the file again from where the model was published."
             )
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
+    names = sorted(set(places.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{str(folder)!r} lacks {len(missing)} of {len(names)} weight files that its index names: "
+            f"{_listed(missing)}. Download or copy them again."
+        )
+    return [folder / name for name in names]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name in an index leads to a file of its folder, on any system."""
+    return not re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:", name)
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else f"{str(value)[:_SAMPLE]!r} ({type(value).__name__})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+
+def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
+    """Return the files that hold a folder's weights; one rule, whether they are loaded whole or a layer at a time.
+
+    These are the safetensors files that the index names; without an index `model.safetensors`, else the only
+    safetensors file, whatever its name; else pickles, if they are allowed.
+
+    Raises:
+        CheckpointError: If there are none, if they are not these, or if there are only pickles.
+    """
+    refuse_adapter(folder)
+    if index := index_file(folder):
+        return _indexed_files(index)
+    files = sorted(folder.glob(f"*{SAFETENSORS}"))
+    if folder / _WHOLE in files:
+        return [folder / _WHOLE]
+    if len(files) == 1:
         return files
+    if files:
+        raise CheckpointError(
+            f"{str(folder)!r} holds {len(files)} weight files ({_listed([each.name for each in files])}), but neither "
+            f"{_WHOLE} nor {_INDEX}, which says what is where. Copy the index too, or leave one file with all weights."
+        )
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles and allow_pickle:
+        for each in pickles:
+            refuse_placeholder(folder / each)
         return [folder / name for name in pickles]
     if pickles:
         raise CheckpointError(
@@ -114,6 +233,7 @@ def tensor_entries(files: list[Path]) -> Iterator[TensorEntry]:
 
 
 def _header(path: Path) -> list[tuple[str, Any, int]]:
+    refuse_placeholder(path)
     total = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -123,7 +243,7 @@ def _header(path: Path) -> list[tuple[str, Any, int]]:
             header = json.loads(file.read(length))
         entries = [(name, entry, 8 + length) for name, entry in header.items() if name != "__metadata__"]
         promised = 8 + length + max((entry["data_offsets"][1] for _, entry, _ in entries), default=0)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{str(path)!r} is corrupt: {error}. Download or copy it again.") from error
     if total < promised:
         raise CheckpointError(

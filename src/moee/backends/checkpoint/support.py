@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moee.architectures import Architecture, find_architecture
 from moee.backends.checkpoint.config_keys import EXPERT_KEYS, config_value, no_moe_layers
-from moee.errors import CheckpointError, InputError, UnknownNameError, UnsupportedArchitectureError, first_line
+from moee.errors import (
+    CheckpointError,
+    InputError,
+    MoEEError,
+    UnknownNameError,
+    UnsupportedArchitectureError,
+    first_line,
+)
 from moee.memory import parse_size
 from moee.method.pooling import PaddingSide
 
@@ -19,6 +28,7 @@ logger = logging.getLogger("moee")
 
 PRECISIONS = ("exact", "int8")
 _HUB_ID_PARTS = 2
+_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +146,84 @@ def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
     return None
 
 
+def model_config(folder: Path, name: str) -> Any:
+    """Return transformers' configuration of a folder: what a model would be built from.
+
+    Args:
+        folder: Folder with a `config.json`.
+        name: Name of the model, for messages.
+
+    Raises:
+        CheckpointError: If the configuration builds no model.
+        UnsupportedArchitectureError: If a class of ours would compute it wrongly.
+    """
+    from transformers import AutoConfig
+
+    with quiet(), building(name):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def incomplete(name: str, model: str, missing: list[str]) -> CheckpointError:
+    """Return the error for a checkpoint without some tensors that the class `model` needs."""
+    return CheckpointError(
+        f"{name!r} lacks {len(missing)} tensors that a {model} needs: {', '.join(missing[:_LISTED])}"
+        f"{', ...' if len(missing) > _LISTED else ''}. The checkpoint is incomplete or of another architecture."
+    )
+
+
+@contextmanager
+def building(name: str) -> Iterator[None]:
+    """Name the model when transformers fails to build it from its configuration."""
+    try:
+        yield
+    except MoEEError:
+        raise  # in our own words
+    except Exception as error:  # classes check their values in many ways
+        raise CheckpointError(f"{name!r}: its configuration does not build a model: {first_line(error)}") from error
+
+
+@contextmanager
+def quiet(*, bars: bool = True) -> Iterator[None]:
+    """Hold back what transformers prints while it loads, such as notes on an unused head; `bars` keeps its bars."""
+    from transformers.utils import logging as upstream
+
+    verbosity, had_bars = upstream.get_verbosity(), upstream.is_progress_bar_enabled()
+    upstream.set_verbosity_error()
+    if not bars:
+        upstream.disable_progress_bar()
+    try:
+        yield
+    finally:
+        upstream.set_verbosity(verbosity)
+        if had_bars:
+            upstream.enable_progress_bar()
+
+
 def auto_class(config: Any) -> Any:
-    """Return the auto class that builds a configuration: `AutoModel`, or another where upstream has no base model."""
+    """Return the auto class that builds a configuration: `AutoModel`, or another where upstream has no base model.
+
+    The decoder inside a larger model may have no auto class: its own folder is then built by the decoder's class.
+    """
     from transformers import AutoModel, AutoModelForMultimodalLM
 
-    has_base = type(config) in AutoModel._model_mapping  # upstream has no public question for this
-    return AutoModel if has_base else AutoModelForMultimodalLM
+    # upstream has no public question for this
+    if type(config) in AutoModel._model_mapping or type(config) in AutoModelForMultimodalLM._model_mapping:
+        return AutoModel if type(config) in AutoModel._model_mapping else AutoModelForMultimodalLM
+    decoder = _decoder_class(type(config))
+    if decoder is None:
+        return AutoModelForMultimodalLM
+    AutoModel.register(type(config), decoder, exist_ok=True)
+    return AutoModel
+
+
+def _decoder_class(config_class: type) -> Any:
+    """Return the class upstream that takes `config_class` and embeds tokens, the plainest of them; None without one."""
+    module = importlib.import_module(config_class.__module__.replace("configuration_", "modeling_"))
+    return next(
+        (
+            value
+            for name, value in vars(module).items()
+            if name.endswith("TextModel") and getattr(value, "config_class", None) is config_class
+        ),
+        None,
+    )

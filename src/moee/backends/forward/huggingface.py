@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from moee.architectures import Architecture
 from moee.backends.checkpoint.config_keys import scoring_func_of
+from moee.backends.checkpoint.tokenizer import TextTokenizer
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.capture import Captured, capture
 from moee.backends.forward.out_of_memory import naming_the_knobs
@@ -93,7 +93,7 @@ class HuggingFaceBackend:
         padding_side: PaddingSide = "right",
     ) -> None:
         self._model: PreTrainedModel = text_model_of(model).eval()
-        self._tokenizer = tokenizer
+        self._tokenizer = TextTokenizer(tokenizer, name=name, rows=_embedding_rows(self._model))
         self._architecture = architecture
         self.padding_side: PaddingSide = padding_side
         if architecture is not None:
@@ -108,8 +108,6 @@ class HuggingFaceBackend:
         self._scoring_func = scoring_func_of(self._model.config, architecture)
         self._parameters = frozenset(inspect.signature(type(self._model).forward).parameters)
         self._prefix = SharedPrefix()
-        # a fast tokenizer that changes its settings fails while another thread uses it ("Already borrowed")
-        self._tokenizer_lock = threading.Lock()
         self.work = Work()
         self._info = self._describe(name, fingerprint)
         if self._model.device.type == "cpu" and not self._bounds_memory:
@@ -163,32 +161,12 @@ class HuggingFaceBackend:
         return tuple(captured.routing[site.path].shape[1] for site in self._sites)
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Turn prompts into token ids, with the tokenizer's own special tokens and no truncation."""
-        if not prompts:
-            return []
-        # verbose=False: prompts over the model's limit are measured here and dealt with above, in one place
-        with self._tokenizer_lock:
-            ids: list[list[int]] = self._tokenizer(list(prompts), padding=False, truncation=False, verbose=False)[
-                "input_ids"
-            ]
-        return ids
+        """Turn prompts into token ids. See `base.Backend.tokenize` and `TextTokenizer.ids`."""
+        return self._tokenizer.ids(prompts)
 
     def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Turn token ids back into texts, without special tokens. See `base.Backend.detokenize`."""
-        size = len(self._tokenizer)
-        for number, sequence in enumerate(sequences):
-            for token in sequence:
-                if not 0 <= token < size:
-                    raise InputError(
-                        f"Sequence {number} holds the token id {token}; the tokenizer of {self.info.name!r} has ids 0 "
-                        f"to {size - 1}. Token ids of another model's tokenizer mean other words here: send texts."
-                    )
-        with self._tokenizer_lock:
-            # nothing is cleaned up: what was tokenized comes back as it was
-            return [
-                str(self._tokenizer.decode(list(each), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-                for each in sequences
-            ]
+        return self._tokenizer.texts(sequences)
 
     def run(
         self, batches: Sequence[Sequence[Sequence[int]]], plan: CapturePlan, *, shared: int = 0
@@ -389,6 +367,12 @@ class HuggingFaceBackend:
         """Drop the model; a backend over a caller's model only forgets it."""
         del self._model
         self._sites = ()
+
+
+def _embedding_rows(model: PreTrainedModel) -> int:
+    """Return how many token ids a model knows."""
+    weight = getattr(model.get_input_embeddings(), "weight", None)
+    return int(model.config.vocab_size if weight is None else weight.shape[0])
 
 
 def _is_rounded(model: nn.Module) -> bool:

@@ -25,6 +25,7 @@ from transformers.core_model_loading import (
 )
 
 from moee.backends.checkpoint.headers import TensorEntry
+from moee.backends.checkpoint.support import incomplete
 from moee.backends.from_disk.meta_model import MetaModel
 from moee.errors import CheckpointError
 
@@ -54,7 +55,6 @@ _DTYPES = {
 if hasattr(torch, "float8_e8m0fnu"):  # since torch 2.7
     _DTYPES["F8_E8M0"] = torch.float8_e8m0fnu
 _EXPERT_MATRICES = frozenset({"gate_up_proj", "up_proj", "down_proj"})
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,15 +194,8 @@ def plan_weights(
         if key.startswith(prefix) and key not in made and not any(re.search(each, key) for each in ignored)
     )
     if missing:
-        raise _incomplete(name, type(model).__name__, missing)
+        raise incomplete(name, type(model).__name__, missing)
     return recipes
-
-
-def _incomplete(name: str, model: str, missing: list[str]) -> CheckpointError:
-    return CheckpointError(
-        f"{name!r} lacks {len(missing)} tensors that a {model} needs: {', '.join(missing[:_SHOWN])}"
-        f"{', ...' if len(missing) > _SHOWN else ''}. The checkpoint is incomplete or of another architecture."
-    )
 
 
 def _claims(
@@ -242,7 +235,7 @@ def _recipe(
     shape = tuple(weights[target].shape)
     dtype = precision.held(target, weights[target], sources)
     if gaps := _gaps(rule, sources, shape):
-        raise _incomplete(name, type(model).__name__, gaps)
+        raise incomplete(name, type(model).__name__, gaps)
     fills = _fills(rule, sources, shape)
     recipe = Recipe((target,), shape, dtype, tuple(sources), fills, rule)
     if fills is not None:

@@ -274,7 +274,4 @@ def _safetensors(folder: Path, name: str) -> list[Path]:
             f"{name!r} holds pickle weights ({files[0].name}), which can only be loaded whole. "
             "Get the safetensors version, or load it without a limit on memory."
         )
-    # a folder may hold the same weights in another layout besides; transformers reads this file then
-    whole = folder / f"model{headers.SAFETENSORS}"
-    is_sharded = (folder / f"{whole.name}.index.json").is_file()
-    return [whole] if whole in files and not is_sharded else files
+    return files

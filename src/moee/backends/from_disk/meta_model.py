@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
 
-from moee.backends.checkpoint.support import auto_class
+from moee.backends.checkpoint.quantised import UNPACKED, quantisation_of
+from moee.backends.checkpoint.support import auto_class, building, model_config, quiet
 from moee.backends.forward.huggingface import text_model_of
-from moee.errors import CheckpointError, MoEEError
+from moee.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-UNPACKED = ("fp8", "mxfp4")
-"""Kinds of quantised checkpoints whose weights are made wide again as they come: DeepSeek-V3's and gpt-oss's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,58 +55,33 @@ def build_on_meta(folder: Path, name: str, dtype: torch.dtype) -> MetaModel:
         CheckpointError: If the configuration builds no model, or its weights are quantised in a way that cannot be
             undone layer by layer.
     """
-    from transformers import AutoConfig
-
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            quantizer = _quantizer(config, name)
-            with torch.device("meta"):
-                model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
-            if quantizer is not None:
-                quantizer.preprocess_model(model, dtype=dtype, device_map=None, checkpoint_files=[], use_kernels=False)
-            found = MetaModel.of(model, quantizer)
-            if quantizer is not None:
-                quantizer.postprocess_model(model)  # takes the mark of a quantised model off
-    except MoEEError:
-        raise  # in our own words
-    except (ImportError, KeyError, ValueError, OSError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{name!r}: its configuration does not build a model: {reason}") from error
+    config = model_config(folder, name)
+    with quiet(), building(name):
+        quantizer = _quantizer(config, name)
+        with torch.device("meta"):
+            model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
+        if quantizer is not None:
+            quantizer.preprocess_model(model, dtype=dtype, device_map=None, checkpoint_files=[], use_kernels=False)
+        found = MetaModel.of(model, quantizer)
+        if quantizer is not None:
+            quantizer.postprocess_model(model)  # takes the mark of a quantised model off
     return found
 
 
 def _quantizer(config: Any, name: str) -> Any:
     """Return what undoes the quantisation of a checkpoint, set to do so; None if it is not quantised."""
-    holders = [each for each in (config, config.get_text_config(decoder=True)) if _settings(each)]
-    if not holders:
+    quantised = quantisation_of(config)
+    if quantised is None:
         return None
     from transformers.quantizers.auto import get_hf_quantizer
 
-    settings = dict(_settings(holders[0]))
+    holder, settings = quantised
     kind = settings.get("quant_method")
     if kind not in UNPACKED:
         raise CheckpointError(
             f"{name!r} is quantised with {kind!r}, which can only be loaded whole. Get the version in bfloat16, or one "
             f"of these kinds: {', '.join(UNPACKED)}; or load it without a limit on memory."
         )
-    holders[0].quantization_config = {**settings, "dequantize": True}
+    holder.quantization_config = {**settings, "dequantize": True}
     quantizer, _, _ = get_hf_quantizer(config, None, None, True, {})
     return quantizer
-
-
-def _settings(config: Any) -> Any:
-    settings = getattr(config, "quantization_config", None) or {}
-    return settings if isinstance(settings, dict) else settings.to_dict()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    from transformers.utils import logging as upstream
-
-    verbosity = upstream.get_verbosity()
-    upstream.set_verbosity_error()
-    try:
-        yield
-    finally:
-        upstream.set_verbosity(verbosity)
