@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from moee.backends.base import Backend
 from moee.backends.checkpoint.support import LoadOptions
 from moee.backends.open import backend_of, open_backend
@@ -14,14 +16,14 @@ from moee.data import calibration_texts
 from moee.engine import OnBatch, compute_views, default_batch_tokens
 from moee.errors import InputError, NonFiniteActivationsError
 from moee.method import similarity as _similarity
-from moee.method.calibration import Calibration, fused, routing_weight
+from moee.method.calibration import Calibration
 from moee.method.calibration_store import find_statistics, store_statistics
 from moee.method.config import EmbedderConfig, recipe_config
-from moee.method.explanation import Explanation
-from moee.method.pairs import Side, check_pair, explain_pair
+from moee.method.explanation import Explanation, check_pair, explain_pair
 from moee.method.pooling import PaddingSide
 from moee.method.prompts import resolve_prompt
 from moee.method.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
+from moee.method.space import VectorSpace
 from moee.method.texts import check_texts, token_sequences
 from moee.progress import progress_bar
 from moee.types import Array, Fusion, ModelInfo, Views, join_views
@@ -188,8 +190,16 @@ class MoEE:
 
         `alpha="auto"` needs the statistics, so they are fitted if they are not known yet, as `encode` does.
         """
-        needed = self._statistics(self._config) if self._config.alpha == "auto" else None
-        return routing_weight(self._config, needed)
+        return self.space().alpha if self._config.alpha == "auto" else self._config.alpha
+
+    def space(self, **changes: Any) -> VectorSpace:
+        """Return the way from views to vectors, with statistics that are fitted if they are not known yet.
+
+        Args:
+            **changes: Any attribute of `EmbedderConfig`; None is as configured.
+        """
+        config = self._with(**changes)
+        return VectorSpace(config, self._statistics(config))
 
     def with_settings(self, **settings: Any) -> MoEE:
         """Return a second embedder over the same model in memory, with some settings changed.
@@ -264,11 +274,11 @@ class MoEE:
             TruncationError: If a text is over the limit under `truncate="error"`.
             NonFiniteActivationsError: If the model overflows; names the text and the layer.
         """
-        config = self._with(fusion=fusion, alpha=alpha, prompt=prompt, normalize=normalize)
-        if isinstance(texts, str):
-            vector: Array = self._encode([texts], config, show_progress_bar)[0]
-            return vector
-        return self._encode(texts, config, show_progress_bar)
+        batch = [texts] if isinstance(texts, str) else texts
+        check_texts(batch, on_empty=self._config.on_empty)  # before minutes may go into fitting statistics
+        space = self.space(fusion=fusion, alpha=alpha, prompt=prompt, normalize=normalize)
+        vectors = space.vectors(self._views(batch, space.config, "Embedding" if show_progress_bar else None))
+        return np.asarray(vectors[0]) if isinstance(texts, str) else vectors
 
     def encode_query(self, queries: Sequence[str] | str, **options: Any) -> Array:
         """Encode queries: `encode` with the configured `query_prompt`, if there is one.
@@ -337,8 +347,7 @@ class MoEE:
         Returns:
             `(num_texts, dim)` float32.
         """
-        config = self._with(fusion=fusion, alpha=alpha, normalize=normalize)
-        return fused(views, config, self._statistics(config))
+        return self.space(fusion=fusion, alpha=alpha, normalize=normalize).vectors(views)
 
     def explain(
         self, a: str, b: str, *, fusion: Fusion | None = None, alpha: float | None = None, as_query: bool = False
@@ -360,15 +369,14 @@ class MoEE:
             TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
         """
         prompts = self._config.search_prompts() if as_query else (self._config.prompt,) * 2
-        one, other = (self._with(fusion=fusion, alpha=alpha, prompt=prompt) for prompt in prompts)
-        check_pair(one)
-        check_texts([a, b], on_empty=one.on_empty)
-        sides = (Side(one, self._statistics(one)), Side(other, self._statistics(other)))
-        if one == other:
-            views = self._views([a, b], one, None)
+        check_pair(VectorSpace(self._with(fusion=fusion, alpha=alpha)))
+        check_texts([a, b], on_empty=self._config.on_empty)
+        one, other = (self.space(fusion=fusion, alpha=alpha, prompt=prompt) for prompt in prompts)
+        if one.config == other.config:
+            views = self._views([a, b], one.config, None)
         else:
-            views = join_views([self._views([a], one, None), self._views([b], other, None)])
-        return explain_pair((a, b), views, sides, model=self.info.name)
+            views = join_views([self._views([a], one.config, None), self._views([b], other.config, None)])
+        return explain_pair((a, b), views, (one, other), model=self.info.name)
 
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
         """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.method.similarity`."""
@@ -399,11 +407,10 @@ class MoEE:
             )
         label = "builtin" if texts is None else "user"
         texts = calibration_texts() if texts is None else texts
+        progress = "Calibrating" if show_progress_bar else None
         for prompt in self._config.prompts():
             config = self._config.replace(prompt=prompt)
-            self._calibrations[config.statistics_key()] = self._fit(
-                texts, config, label, "Calibrating" if show_progress_bar else None
-            )
+            self._calibrations[config.statistics_key()] = self._fit(texts, config, label, progress)
         return self._calibrations[self._config.statistics_key()]
 
     def save(self, folder: str | Path) -> None:
@@ -430,12 +437,6 @@ class MoEE:
     def _with(self, **changes: Any) -> EmbedderConfig:
         """Return the configuration with those of `changes` that are not None."""
         return self._config.replace(**{name: value for name, value in changes.items() if value is not None})
-
-    def _encode(self, texts: Sequence[str], config: EmbedderConfig, show_progress_bar: bool) -> Array:
-        check_texts(texts, on_empty=config.on_empty)  # before minutes may go into fitting statistics
-        statistics = self._statistics(config)
-        views = self._views(texts, config, "Embedding" if show_progress_bar else None)
-        return fused(views, config, statistics)
 
     def _views(
         self,
@@ -489,8 +490,7 @@ class MoEE:
         return self._calibrations[config.statistics_key()]
 
     def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
-        views = self._views(texts, config, progress)
-        return Calibration.fit(views, info=self.info, config=config, texts=label)
+        return Calibration.fit(self._views(texts, config, progress), info=self.info, config=config, texts=label)
 
     def _adopt(self, statistics: Sequence[Calibration]) -> None:
         """Take over statistics, one for each prompt or none; each must belong to this model and its prompt."""

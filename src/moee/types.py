@@ -15,6 +15,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 """A float32 array; its shape is given in each docstring."""
 
+View = Literal["hs", "rw"]
+"""Names of the views of a text, and so of the blocks of its vector."""
 Fusion = Literal["hs", "rw", "concat", "sum"]
 Pooling = Literal["last_token", "mean", "weighted_mean"]
 Scoring = Literal["softmax", "native", "logits", "topk"]

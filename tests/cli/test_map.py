@@ -67,7 +67,7 @@ def test_map_prints_topics_and_writes_where_it_is_told(moee: Run, index: Path, t
     [
         (("--plot", "map.pdf"), "its name must end in .png or .svg"),
         (("--topics", "3", "--min-texts", "5"), "exclude each other"),
-        (("--fusion", "concat"), "Unknown fusion 'concat'"),
+        (("--fusion", "concat"), "fusion='concat' cannot be mapped"),
         (("--max-points", "2"), "max_points is 2"),
         (("--alpha", "-1"), "alpha is -1"),
     ],

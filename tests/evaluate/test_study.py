@@ -197,14 +197,6 @@ def test_alpha_is_the_number_behind_auto(make_study: MakeStudy) -> None:
     assert study.alpha(data, Setting(recipe="paper")) == 1.0
 
 
-def test_the_papers_recipe_has_no_blocks_of_a_text(make_study: MakeStudy) -> None:
-    study = make_study()
-    with pytest.raises(InputError, match="standardises each encode call"):
-        study.blocks(study.task("STS12"), Setting(recipe="paper"))
-    rows, hidden, routing = study.blocks(study.task("STS12"), CORPUS)
-    assert hidden.shape == routing.shape == (len(rows), 16)
-
-
 # --- scores --------------------------------------------------------------------------------------------------------
 
 

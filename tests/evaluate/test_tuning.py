@@ -56,7 +56,7 @@ def objective(cosines: PairCosines, alpha: float) -> float:
 def test_pairs_are_those_of_the_fused_vectors() -> None:
     hidden, routing = blocks()
     cosines = alphas.all_pairs(hidden, routing)
-    vectors = fuse(hidden, routing, "sum", 0.7)
+    vectors = fuse({"hs": hidden, "rw": routing}, "sum", 0.7)
     above = np.triu_indices(60, 1)
     assert cosines.fused(0.7) == pytest.approx((vectors @ vectors.T)[above], abs=1e-5)
 

@@ -18,7 +18,7 @@ from moee.evaluate.reproduce.original import summed_similarity
 from moee.evaluate.scoring import score
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import task_row
-from moee.evaluate.vectors import CalibrationTexts, RoutingSource, Setting, alpha_of, with_source
+from moee.evaluate.vectors import CalibrationTexts, RoutingSource, Setting, with_source
 from moee.method.calibration import batch_standardise
 from moee.method.fusion import unit
 from moee.method.similarity import similarity_pairwise
@@ -27,6 +27,7 @@ from tests.evaluate.conftest import GOLDEN
 from tests.evaluate.scoring.miniatures import write_miniature
 
 FUSIONS = get_args(Fusion)
+SOURCES: tuple[RoutingSource, ...] = ("router", "shuffled")
 PAIRS = json.loads((GOLDEN / "inputs.json").read_text(encoding="utf-8"))["pairs"]
 
 
@@ -135,13 +136,13 @@ def test_the_papers_batches_have_128_texts(study: Study) -> None:
 
 
 def test_shuffled_routing_is_another_texts_and_the_hidden_states_stay(study: Study) -> None:
-    _, hidden, routing = study.blocks(DATA, Setting())
-    _, same_hidden, shuffled = study.blocks(DATA, Setting(routing="shuffled"))
+    hidden, same_hidden = (study.embed(DATA, Setting(fusion="hs", routing=each))(EVERYTHING) for each in SOURCES)
+    routing, shuffled = (study.embed(DATA, Setting(fusion="rw", routing=each))(EVERYTHING) for each in SOURCES)
     assert np.array_equal(hidden, same_hidden)
     assert sorted(map(tuple, routing.tolist())) == sorted(map(tuple, shuffled.tolist()))
     moved = (routing != shuffled).any(axis=1)
     assert moved.mean() > 0.7
-    assert np.array_equal(study.blocks(DATA, Setting(routing="shuffled"))[2], shuffled)
+    assert np.array_equal(study.embed(DATA, Setting(fusion="rw", routing="shuffled"))(EVERYTHING), shuffled)
 
 
 def test_shuffled_routing_of_the_paper_is_another_texts_of_the_call(study: Study) -> None:
@@ -231,11 +232,10 @@ def test_labels_are_short_and_of_one_line() -> None:
 def test_alpha_is_that_of_the_statistics_or_one(study: Study) -> None:
     statistics = study.statistics(DATA, Setting())
     assert statistics is not None
-    config = EmbedderConfig()
-    assert alpha_of(Setting(), statistics, config) == statistics.alpha("spectral")
-    assert alpha_of(Setting(alpha=0.25), statistics, config) == 0.25
-    assert alpha_of(Setting(calibration_texts="none"), None, config) == 1.0
-    assert alpha_of(Setting(recipe="paper"), None, config) == 1.0
+    assert study.alpha(DATA, Setting()) == statistics.alpha("spectral")
+    assert study.alpha(DATA, Setting(alpha=0.25)) == 0.25
+    assert study.alpha(DATA, Setting(calibration_texts="none")) == 1.0
+    assert study.alpha(DATA, Setting(recipe="paper")) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from moee.index.folder import open_index
 from moee.index.manifest import read_manifest
 from moee.index.records_from_file import Corpus, read_corpus
 from moee.index.searcher import Searcher
-from moee.method.fusion import stored_vector
+from moee.method.fusion import join_blocks
 from moee.stores.registry import StoreSpec
 from moee.types import Activations, CapturePlan
 from tests.index.conftest import WriteCorpus
@@ -51,7 +51,7 @@ def test_an_index_holds_every_text_with_its_fields_and_blocks(
     }
     model = MoEE.from_pretrained(tmp_path / "index" / "embedder")
     views = model.encode_views([record.text for record in corpus.records])
-    expected = stored_vector(*model.calibration.apply(views, "spectral"))
+    expected = join_blocks(model.space().units(views))
     vectors = np.stack([np.frombuffer(found[record.id][2], np.float32) for record in corpus.records])
     assert np.abs(vectors - expected).max() < 1e-6
     assert not parts_of(tmp_path / "index").exists()

@@ -57,10 +57,10 @@ def test_a_hit_brings_both_cosines_so_that_it_can_be_ranked_anew(searcher: Searc
 
 
 def test_blocks_serve_every_alpha_without_the_model(searcher: Searcher) -> None:
-    hidden, routing = searcher.query_blocks(QUERIES)
+    blocks = searcher.query_blocks(QUERIES)
     for row, query in enumerate(QUERIES):
         for alpha in ALPHAS:
-            again = searcher.find(searcher.weigh(hidden[row], routing[row], alpha=alpha), 5)
+            again = searcher.find(searcher.weigh({view: rows[row] for view, rows in blocks.items()}, alpha=alpha), 5)
             direct = searcher.search(query, 5, alpha=alpha)
             assert [hit.record.id for hit in again] == [hit.record.id for hit in direct]
             assert [hit.score for hit in again] == pytest.approx([hit.score for hit in direct], abs=1e-6)
@@ -71,9 +71,9 @@ def test_the_index_says_what_counts_when_a_search_says_nothing(write_corpus: Wri
     build_index(tmp_path / "index", write_corpus(), model)
     with Searcher.open(tmp_path / "index") as searcher:
         assert (searcher.fusion, searcher.alpha) == ("hs", 0.75)
-        assert searcher.query("x").routing_weight == 0.0
-        assert searcher.query("x", fusion="sum").routing_weight == 0.75
-        assert searcher.query("x", fusion="sum", alpha=2).routing_weight == 2
+        assert searcher.query("x").weights == {"hs": 1.0, "rw": 0.0}
+        assert searcher.query("x", fusion="sum").weights == {"hs": 1.0, "rw": 0.75}
+        assert searcher.query("x", fusion="sum", alpha=np.float32(2)).weights == {"hs": 1.0, "rw": 2.0}
 
 
 def test_filters_decide_what_is_found(searcher: Searcher) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moee.errors import InputError, UnknownNameError
+from moee.errors import InputError
 from moee.maps.points import read_points
 from moee.method.fusion import fuse
 from tests.maps.conftest import PER_TOPIC, MakeIndex, sentences
@@ -15,8 +15,7 @@ def test_points_are_the_fused_vectors_of_the_store(make_index: MakeIndex) -> Non
     index = make_index()
     points = read_points(index, max_points=1000, seed=0)
     stored = next(index.store.scan())
-    split = index.manifest.layout.hidden_dim
-    expected = fuse(stored.vectors[:, :split], stored.vectors[:, split:], "sum", index.manifest.alpha)
+    expected = fuse(index.manifest.layout.split(stored.vectors), "sum", index.manifest.alpha)
     np.testing.assert_array_equal(points.vectors, expected)
     assert [record.id for record in points.records] == [record.id for record in stored.records]
     assert (points.fusion, points.alpha, points.num_records) == ("sum", index.manifest.alpha, 3 * PER_TOPIC)
@@ -66,7 +65,7 @@ def test_values_out_of_range_are_refused(make_index: MakeIndex) -> None:
     index = make_index()
     with pytest.raises(InputError, match="max_points is 4; a map needs 5 points or more"):
         read_points(index, max_points=4, seed=0)
-    with pytest.raises(UnknownNameError, match=r"Unknown fusion 'concat'\. Choose from: hs, rw, sum"):
+    with pytest.raises(InputError, match=r"fusion='concat' cannot be mapped.*Use hs, rw, sum"):
         read_points(index, max_points=1000, seed=0, fusion="concat")
     with pytest.raises(InputError, match="alpha is -1"):
         read_points(index, max_points=1000, seed=0, alpha=-1.0)

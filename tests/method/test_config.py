@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moee.errors import InputError, UnknownNameError
-from moee.method.config import FORMAT_VERSION, RECIPES, EmbedderConfig, _renamed, recipe_config
+from moee.method.config import FORMAT_VERSION, RECIPES, EmbedderConfig, recipe_config
 
 
 def test_the_default_recipe_is_the_default_of_every_setting() -> None:
@@ -108,10 +109,12 @@ def test_json_that_is_no_configuration_is_refused(text: str, message: str) -> No
         EmbedderConfig.from_json(text)
 
 
-def test_old_keys_are_renamed_and_clashes_are_named() -> None:
-    assert _renamed({"weight": 1.0, "fusion": "hs"}, {"weight": "alpha"}) == {"alpha": 1.0, "fusion": "hs"}
-    with pytest.raises(InputError, match="names 'alpha' twice"):
-        _renamed({"alpha": 1.0, "weight": 2.0}, {"weight": "alpha"})
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), 0.25])
+def test_numbers_of_numpy_are_numbers(number: Any) -> None:
+    config = EmbedderConfig(alpha=number, gamma=number)
+    assert config == EmbedderConfig(alpha=0.25, gamma=0.25)
+    assert config.statistics_key() == EmbedderConfig(gamma=0.25).statistics_key()
+    assert EmbedderConfig.from_json(config.to_json()) == config
 
 
 def test_the_view_key_resolves_the_prompt() -> None:

@@ -12,8 +12,10 @@ import pytest
 from moee import MoEE
 from moee.data import calibration_texts
 from moee.errors import InputError, TextTypeError, UnknownNameError
-from moee.method.explanation import Explanation, explain_vectors
+from moee.method.config import EmbedderConfig
+from moee.method.explanation import Explanation, explain_pair
 from moee.method.fusion import fuse, unit
+from moee.method.space import VectorSpace
 from moee.types import Fusion, Views
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
@@ -46,9 +48,9 @@ def asked() -> MoEE:
     return embedder
 
 
-def explained(fusion: Fusion, views: Views = SMALL, alpha: float = 0.5, **options: object) -> Explanation:
-    vectors = fuse(views.hidden_states, views.routing_weights, fusion, alpha)
-    return explain_vectors(vectors, views, texts=("a", "b"), model="m", fusion=fusion, alpha=alpha, **options)  # type: ignore[arg-type]
+def explained(fusion: Fusion, views: Views = SMALL, alpha: float = 0.5) -> Explanation:
+    space = VectorSpace(EmbedderConfig(fusion=fusion, alpha=alpha, calibration="none"))
+    return explain_pair(("a", "b"), views, (space, space), model="m")
 
 
 def assert_adds_up(found: Explanation) -> None:
@@ -112,7 +114,7 @@ def test_a_text_without_a_direction_adds_nothing_and_breaks_nothing(fusion: Fusi
     views = Views(hidden, routing, SMALL.layer_ids, SMALL.num_experts)
     found = explained(fusion, views)
     assert_adds_up(found)
-    vectors = fuse(hidden, routing, fusion, 0.5)
+    vectors = fuse({"hs": hidden, "rw": routing}, fusion, 0.5)
     assert found.similarity == pytest.approx(float(MoEE.similarity(None, *vectors)[0, 0]), abs=TOLERANCE)  # type: ignore[arg-type]
     if zeroed == "both":
         assert found.similarity == 0
@@ -237,8 +239,6 @@ def test_what_cannot_be_explained_is_refused(model: MoEE) -> None:
         found.top_experts(0)
     with pytest.raises(UnknownNameError, match="Unknown text 'c'"):
         found.top_experts_of("c")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"shape \(2, 3\).*gives vectors of shape \(2, 7\)"):
-        explain_vectors(np.zeros((2, 3), np.float32), SMALL, texts=("a", "b"), model="m", fusion="sum", alpha=1.0)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

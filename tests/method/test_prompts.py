@@ -16,7 +16,6 @@ from moee.method.prompts import (
     clean_tidy,
     render,
     resolve_prompt,
-    split_template,
 )
 
 # the golden data's "none" puts quotes around the text
@@ -48,10 +47,6 @@ def test_other_braces_survive_in_template_and_text() -> None:
 
 def test_a_template_is_returned_as_it_is() -> None:
     assert resolve_prompt("Q: {text}\nA:") == "Q: {text}\nA:"
-
-
-def test_split_template_gives_what_stands_around_the_text() -> None:
-    assert split_template("prompteol") == ('This sentence : "', '" means in one word:"')
 
 
 def test_unknown_name_suggests_close_matches() -> None:

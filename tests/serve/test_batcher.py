@@ -160,10 +160,11 @@ def test_options_differ_within_a_turn_and_prompts_do_not(fake: MoEE, backend: Wa
             expected = fake.encode(["a b", "c"], prompt=each.prompt, **settings)
             np.testing.assert_allclose(result.vectors.fused, expected, atol=1e-6)
             if each.with_views:
-                for view, name in ((result.vectors.hidden, "hs"), (result.vectors.routing, "rw")):
-                    np.testing.assert_allclose(view, fake.encode(["a b", "c"], fusion=name), atol=1e-6)
+                assert list(result.vectors.views) == ["hs", "rw"]
+                for name, rows in result.vectors.views.items():
+                    np.testing.assert_allclose(rows, fake.encode(["a b", "c"], fusion=name), atol=1e-6)
             else:
-                assert result.vectors.hidden is None
+                assert not result.vectors.views
 
     backend.batches.clear()
     run(test)

@@ -270,9 +270,9 @@ def test_dimensions_shorten_by_the_fitted_reduction(reduced: Indexed, dimensions
     assert reduced.searcher.reducer is not None
     embedder = reduced.searcher.embedder
     blocks = reduced.searcher.reducer.truncate(dimensions).reduce(
-        embedder.encode(TEXTS[:4], fusion="hs"), embedder.encode(TEXTS[:4], fusion="rw")
+        {"hs": embedder.encode(TEXTS[:4], fusion="hs"), "rw": embedder.encode(TEXTS[:4], fusion="rw")}
     )
-    np.testing.assert_allclose(found, fuse(*blocks, "sum", 0.7), atol=1e-6)
+    np.testing.assert_allclose(found, fuse(blocks, "sum", 0.7), atol=1e-6)
     assert np.shape(found) == (4, dimensions)
 
 
@@ -296,7 +296,7 @@ def test_one_view_can_be_shortened_alone(reduced: Indexed, fusion: str) -> None:
     ("body", "message"),
     [
         ({"dimensions": 13}, "the fitted reducer has 12"),
-        ({"dimensions": 12, "fusion": "concat"}, "cannot be given with fusion='concat'"),
+        ({"dimensions": 12, "fusion": "concat"}, "fusion='concat' cannot be shortened"),
         ({"dimensions": 12, "fusion": "hs"}, "the index allows 1 to"),
     ],
 )

@@ -27,7 +27,7 @@ def unit_blocks(num_texts: int, seed: int = 0, hidden: int = HIDDEN, routing: in
 
 def query_of(vector: Array, alpha: float = 0.5, hidden: int = HIDDEN) -> Query:
     """Ask for what is near a stored vector."""
-    return Query(vector[:hidden], vector[hidden:], 1.0, alpha)
+    return Query({"hs": vector[:hidden], "rw": vector[hidden:]}, {"hs": 1.0, "rw": alpha})
 
 
 def some_records(num_records: int, start: int = 0, edition: int = 0) -> list[Record]:

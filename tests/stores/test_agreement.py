@@ -15,7 +15,7 @@ from moee.stores.registry import StoreSpec, create_store
 from moee.stores.store import Hit, Layout, Query, Record, Store, search
 from moee.types import Array
 from tests.stores.conftest import new_table
-from tests.stores.records import unit_blocks
+from tests.stores.records import query_of, unit_blocks
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
 ALPHAS = (0.0, 0.14, 0.5, 1.0, 3.0)
@@ -69,7 +69,7 @@ def test_the_same_ten_from_every_store_for_random_vectors(stores: list[StoreSpec
         opened = fill(stack, stores, tmp_path, vectors, HIDDEN)
         for row in queries:
             for alpha in ALPHAS:
-                query = Query(row[:HIDDEN], row[HIDDEN:], 1.0, alpha)
+                query = query_of(row, alpha, HIDDEN)
                 assert_same([search(store, query, 10) for store in opened], best(vectors, query, 10))
 
 
@@ -85,7 +85,7 @@ def test_the_same_ten_from_every_store_for_sentences(
         opened = fill(stack, stores, tmp_path, vectors[NUM_QUERIES:], hidden)
         for row in vectors[:NUM_QUERIES]:
             for alpha in ALPHAS:
-                query = Query(row[:hidden], row[hidden:], 1.0, alpha)
+                query = query_of(row, alpha, hidden)
                 assert_same([search(store, query, 10) for store in opened], best(vectors[NUM_QUERIES:], query, 10))
 
 
@@ -104,7 +104,7 @@ def test_a_weight_chosen_when_asking_is_that_of_embedding_again(
             embedded = model.encode(texts, fusion="sum", alpha=alpha).astype(np.float64)
             again = model.encode(asked, fusion="sum", alpha=alpha).astype(np.float64) @ embedded.T
             for (hidden, routing), cosines in zip(blocks, again, strict=True):
-                hits = search(store, Query(hidden, routing, 1.0, alpha), len(texts))
+                hits = search(store, Query({"hs": hidden, "rw": routing}, {"hs": 1.0, "rw": alpha}), len(texts))
                 scores = {hit.record.id: hit.score for hit in hits}
                 difference = max(abs(scores[f"id-{row}"] - cosine) for row, cosine in enumerate(cosines))
                 assert difference < 1e-5

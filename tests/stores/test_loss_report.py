@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from moee.errors import InputError
+from moee.method.fusion import join_blocks
 from moee.stores import loss_report
 from moee.stores.loss_report import measure, shorter_dims
 from moee.stores.quantize import fit_codec
@@ -17,7 +18,7 @@ ALPHA = 0.5
 
 
 def test_every_reducer_is_measured_with_every_codec() -> None:
-    reducers = [Reducer.fit(*FITTED, dims, alpha=ALPHA) for dims in (32, 16)]
+    reducers = [Reducer.fit(FITTED, dims, alpha=ALPHA) for dims in (32, 16)]
     found = measure(FITTED, OTHERS, alpha=ALPHA, reducers=reducers, chosen=(reducers[1], "int8"))
     assert (found.num_fitted, found.num_queries, found.num_documents) == (500, 38, 262)
     rows = [(loss.hidden_dim + loss.routing_dim, loss.stored, loss.bytes_per_text) for loss in found.losses]
@@ -30,7 +31,7 @@ def test_every_reducer_is_measured_with_every_codec() -> None:
 
 
 def test_exact_vectors_lose_nothing_and_smaller_ones_more() -> None:
-    reducers = [Reducer.fit(*FITTED, dims, alpha=ALPHA) for dims in (32, 8)]
+    reducers = [Reducer.fit(FITTED, dims, alpha=ALPHA) for dims in (32, 8)]
     exact, int8, binary, half, _, _, eighth, _, _ = measure(FITTED, OTHERS, alpha=ALPHA, reducers=reducers).losses
     assert (exact.recall, exact.spearman) == (1.0, pytest.approx(1.0))
     assert int8.recall > 0.95
@@ -43,8 +44,8 @@ def test_the_figures_are_those_of_the_definitions() -> None:
     """Counted by hand: sets of ten for the recall, scipy for the correlation."""
     found = measure(FITTED, OTHERS, alpha=ALPHA)
     is_query = np.arange(300) % 8 == 0
-    (hq, rq), (hd, rd) = ((h, r) for h, r in ((OTHERS[0][rows], OTHERS[1][rows]) for rows in (is_query, ~is_query)))
-    codec = fit_codec("binary", np.concatenate(FITTED, axis=1), 40)
+    (hq, rq), (hd, rd) = ((OTHERS["hs"][rows], OTHERS["rw"][rows]) for rows in (is_query, ~is_query))
+    codec = fit_codec("binary", join_blocks(FITTED), 40)
     decoded = codec.decode(codec.encode(np.concatenate([hd, rd], axis=1)))
     exact = hq @ hd.T + ALPHA * rq @ rd.T
     rounded = hq @ decoded[:, :40].T + ALPHA * rq @ decoded[:, 40:].T
@@ -63,7 +64,7 @@ def test_equal_similarities_share_a_rank() -> None:
 
 def test_too_few_texts_are_refused() -> None:
     with pytest.raises(InputError, match="measured on 39 held-out texts, and at least 40"):
-        measure(FITTED, (OTHERS[0][:39], OTHERS[1][:39]), alpha=ALPHA)
+        measure(FITTED, {view: block[:39] for view, block in OTHERS.items()}, alpha=ALPHA)
 
 
 def test_the_report_is_json() -> None:

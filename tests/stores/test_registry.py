@@ -109,8 +109,8 @@ def test_a_search_is_exact(filled: Store) -> None:
     hits = search(filled, query, 20)
     assert [hit.record.id for hit in hits] == [f"id-{row}" for row in expected]
     for hit, row in zip(hits, expected, strict=True):
-        hidden = VECTORS[row, :HIDDEN] @ query.hidden
-        routing = VECTORS[row, HIDDEN:] @ query.routing
+        hidden = VECTORS[row, :HIDDEN] @ query.blocks["hs"]
+        routing = VECTORS[row, HIDDEN:] @ query.blocks["rw"]
         assert (hit.hidden, hit.routing) == pytest.approx((hidden, routing), abs=1e-6)
         assert hit.score == pytest.approx((hidden + 0.7 * routing) / 1.7, abs=1e-6)
 
@@ -159,9 +159,9 @@ def test_repeated_texts_come_in_the_order_of_their_ids(store: Store) -> None:
 
 def test_either_view_alone_can_be_searched(filled: Store) -> None:
     vector = np.concatenate([VECTORS[1][:HIDDEN], VECTORS[2][HIDDEN:]])
-    blocks = {"hidden": vector[:HIDDEN], "routing": vector[HIDDEN:]}
-    by_hidden = search(filled, Query(**blocks, hidden_weight=1.0, routing_weight=0.0), 1)[0]
-    by_routing = search(filled, Query(**blocks, hidden_weight=0.0, routing_weight=1.0), 1)[0]
+    blocks = LAYOUT.split(vector)
+    by_hidden = search(filled, Query(blocks, {"hs": 1.0, "rw": 0.0}), 1)[0]
+    by_routing = search(filled, Query(blocks, {"hs": 0.0, "rw": 1.0}), 1)[0]
     assert (by_hidden.record.id, by_routing.record.id) == ("id-1", "id-2")
     assert by_hidden.score == by_hidden.hidden == pytest.approx(1, abs=1e-6)
     assert by_routing.score == by_routing.routing == pytest.approx(1, abs=1e-6)

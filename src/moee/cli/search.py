@@ -80,14 +80,13 @@ def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: floa
     """Report what is wrong before a model is loaded for it."""
     from moee.files.read import check_text
     from moee.index.manifest import read_manifest
-    from moee.index.searcher import check_fusion
-    from moee.method.fusion import check_alpha
+    from moee.method.fusion import check_alpha, check_weighted
     from moee.stores.filters import Filter
 
     fields = read_manifest(folder).layout.fields
     check_text(query, "the query")
     if fusion is not None:
-        check_fusion(fusion)
+        check_weighted(fusion, "searched")
     if alpha is not None:
         check_alpha(alpha)
     if where is not None:

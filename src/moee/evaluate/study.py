@@ -16,11 +16,12 @@ from moee.evaluate.results import ScoreStore, folder_digest
 from moee.evaluate.scoring import TaskScore, score
 from moee.evaluate.scoring.classification import draw_samples
 from moee.evaluate.tasks import task_row
-from moee.evaluate.vectors import Embed, Setting, alpha_of, blocks, frozen_embed, paper_embed, with_source
+from moee.evaluate.vectors import Embed, Setting, embed_under, with_source
 from moee.files.atomic import cache_dir
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import find_statistics
 from moee.method.config import EmbedderConfig
+from moee.method.space import VectorSpace
 from moee.types import Array, Views
 from moee.view_store import ViewStore
 
@@ -154,20 +155,11 @@ class Study:
 
     def alpha(self, data: TaskData, setting: Setting) -> float:
         """Return the weight of RW that a setting uses on a task: the number behind `"auto"`."""
-        return alpha_of(setting, self.statistics(data, setting), self.config(setting))
+        return self.space(data, setting).alpha
 
-    def blocks(self, data: TaskData, setting: Setting) -> tuple[Indices, Array, Array]:
-        """Return rows of `data.texts` and their two calibrated blocks, `(n, hidden)` and `(n, routing)`.
-
-        Raises:
-            InputError: In the `paper` recipe, whose blocks depend on the encode call.
-        """
-        if setting.recipe == "paper":
-            raise InputError(
-                "The paper recipe standardises each encode call, so it has no blocks of its own for a text."
-            )
-        rows, views = self.task_views(data, setting)
-        return rows, *blocks(views, setting, self.statistics(data, setting), self.config(setting))
+    def space(self, data: TaskData, setting: Setting) -> VectorSpace:
+        """Return the way from views to vectors that a setting asks for, with its statistics."""
+        return VectorSpace(self.config(setting), self.statistics(data, setting))
 
     def embed(self, data: TaskData, setting: Setting) -> Embed:
         """Return the encode call of a task under a setting.
@@ -175,11 +167,7 @@ class Study:
         The call raises an `InputError` for training texts that no run draws: their views were not computed.
         """
         rows, views = self.task_views(data, setting)
-        config, alpha = self.config(setting), self.alpha(data, setting)
-        if setting.recipe == "paper":
-            inner = paper_embed(views, setting, config, alpha)
-        else:
-            inner = frozen_embed(views, setting, self.statistics(data, setting), config, alpha)
+        inner = embed_under(views, setting, self.space(data, setting))
         places = np.full(len(data.texts), -1, dtype=np.int64)
         places[rows] = np.arange(len(rows))
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from moee.errors import InputError, check_choice
 from moee.evaluate.datasets import Indices
-from moee.method.calibration import Calibration, batch_standardise
 from moee.method.config import RECIPES, EmbedderConfig, recipe_config
-from moee.method.fusion import FUSIONS, check_alpha, fuse
+from moee.method.fusion import FUSIONS, check_alpha
 from moee.method.prompts import PROMPTS, resolve_prompt
 from moee.method.routing import SCORINGS
+from moee.method.space import VectorSpace
 from moee.types import Array, CalibrationMethod, Fusion, Scoring, Views
 
 CalibrationTexts = Literal["builtin", "corpus", "none"]
@@ -85,9 +85,11 @@ class Setting:
         )
         if self.scoring is not None:
             config = config.replace(scoring=self.scoring)
+        if self.recipe == "paper":
+            return config  # standardises each call, whatever else is asked for
         if self.calibration is not None:
             config = config.replace(calibration=self.calibration)
-        elif self.calibration_texts == "none" and self.recipe != "paper":
+        elif self.calibration_texts == "none":
             config = config.replace(calibration="none")
         return config
 
@@ -120,29 +122,6 @@ def _shown(alpha: float | Literal["auto"]) -> str:
     return short if float(short) == alpha else repr(float(alpha))
 
 
-def blocks(
-    views: Views, setting: Setting, statistics: Calibration | None, config: EmbedderConfig
-) -> tuple[Array, Array]:
-    """Return the two calibrated blocks of every text, `(n, hidden)` and `(n, routing)`, under a frozen recipe.
-
-    Args:
-        views: Of the task's texts.
-        setting: Not of the `paper` recipe.
-        statistics: Frozen, fitted on views with the same source of routing; None leaves the views as they are.
-        config: `setting.config()`.
-    """
-    source = with_source(views, setting)
-    if statistics is None:
-        hidden, routing = source.hidden_states, source.routing_weights
-    else:
-        hidden, routing = statistics.apply(source, config.calibration)
-    if setting.routing == "shuffled":
-        routing = routing[np.random.default_rng(_SHUFFLE_SEED).permutation(len(routing))]
-    if setting.routing == "hidden":
-        routing = hidden
-    return hidden, routing
-
-
 def with_source(views: Views, setting: Setting) -> Views:
     """Return the views with the routing weights that the setting asks for.
 
@@ -158,43 +137,29 @@ def with_source(views: Views, setting: Setting) -> Views:
     return Views(views.hidden_states, views.projections, views.layer_ids, views.num_experts, views.projections)
 
 
-def frozen_embed(
-    views: Views, setting: Setting, statistics: Calibration | None, config: EmbedderConfig, alpha: float
-) -> Embed:
-    """Return a lookup into vectors that are made once."""
-    hidden, routing = blocks(views, setting, statistics, config)
-    vectors = fuse(hidden, routing, setting.fusion, alpha)
-    return lambda rows: vectors[rows]
+def embed_under(views: Views, setting: Setting, space: VectorSpace) -> Embed:
+    """Return the encode call of a setting.
 
+    Under a frozen recipe it looks up vectors that are made once. The `paper` recipe goes the original's way: each call
+    is standardised by itself, and hidden states alone are not at all.
 
-def paper_embed(views: Views, setting: Setting, config: EmbedderConfig, alpha: float) -> Embed:
-    """Return the original's way: each encode call is standardised by itself, and hidden states alone are not at all.
-
-    As in the original, only `sum` is made of unit blocks (its cosine is the original's summed similarity over
-    1 + alpha); the other vectors keep their lengths.
+    Args:
+        views: Of the task's texts.
+        setting: Where routing weights come from.
+        space: The configuration behind the setting, and its statistics, fitted with the same source of routing.
     """
     source = with_source(views, setting)
     rng = np.random.default_rng(_SHUFFLE_SEED)
 
-    def embed(rows: Indices) -> Array:
-        taken = source.take(rows)
-        hidden, routing = taken.hidden_states, taken.routing_weights
-        if setting.fusion == "hs":
-            return hidden
-        hidden, routing = (batch_standardise(block, config.batch_size) for block in (hidden, routing))
+    def encode(views: Views) -> Array:
+        blocks = space.blocks(views)
         if setting.routing == "shuffled":
-            routing = routing[rng.permutation(len(routing))]
+            blocks["rw"] = blocks["rw"][rng.permutation(len(views))]
         if setting.routing == "hidden":
-            routing = hidden
-        if setting.fusion == "sum":
-            return fuse(hidden, routing, "sum", alpha)
-        return routing if setting.fusion == "rw" else np.concatenate([hidden, routing], axis=1)
+            blocks["rw"] = blocks["hs"]
+        return space.fuse(blocks)
 
-    return embed
-
-
-def alpha_of(setting: Setting, statistics: Calibration | None, config: EmbedderConfig) -> float:
-    """Return the number behind `alpha`: the closed form of the statistics for `"auto"`, or 1 where there are none."""
-    if setting.alpha != "auto":
-        return float(setting.alpha)
-    return statistics.alpha(config.calibration) if statistics is not None and setting.recipe != "paper" else 1.0
+    if setting.recipe == "paper":
+        return lambda rows: encode(source.take(rows))
+    vectors = encode(source)
+    return lambda rows: vectors[rows]

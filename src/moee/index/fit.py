@@ -24,9 +24,10 @@ from moee.index.manifest import Calibrate
 from moee.index.records_from_file import Corpus
 from moee.index.searcher import blocks_of, documents_of
 from moee.method.calibration import Calibration
-from moee.stores.loss_report import Blocks, LossReport, measure, shorter_dims
+from moee.method.fusion import join_blocks
+from moee.stores.loss_report import LossReport, measure, shorter_dims, take_rows
 from moee.stores.quantize import CODECS, Codec, fit_codec
-from moee.stores.reduce import METHODS, MIN_DIMS, Reducer
+from moee.stores.reduce import METHODS, MIN_DIMS, Blocks, Reducer
 from moee.stores.registry import StoreSpec
 from moee.types import Views
 from moee.view_store import ViewStore
@@ -199,16 +200,16 @@ def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sampl
     blocks = blocks_of(documents, sample.views(sample.rows), None)
     reducer = None
     if options.dims is not None:
-        reducer = Reducer.fit(*blocks, options.dims, alpha=alpha, method=options.reduction)
+        reducer = Reducer.fit(blocks, options.dims, alpha=alpha, method=options.reduction)
     report = _report(documents, sample, blocks, reducer, options) if options.report else None
     if reducer is not None and options.quantize == "binary":
         reducer = reducer.turned()
-    stored = blocks if reducer is None else reducer.reduce(*blocks)
-    widths = (stored[0].shape[1], stored[1].shape[1])
+    stored = blocks if reducer is None else reducer.reduce(blocks)
+    hidden_dim, routing_dim = (block.shape[1] for block in stored.values())
     codec = None
     if options.quantize is not None:
-        codec = fit_codec(options.quantize, np.concatenate(stored, axis=1), widths[0])
-    return Prepared(embedder, calibrate, alpha, *widths, reducer, codec, report)
+        codec = fit_codec(options.quantize, join_blocks(stored), hidden_dim)
+    return Prepared(embedder, calibrate, alpha, hidden_dim, routing_dim, reducer, codec, report)
 
 
 def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
@@ -238,13 +239,12 @@ def _report(
     """Measure losses on rows that nothing was fitted on."""
     alpha = documents.alpha
     held_out = blocks_of(documents, sample.views(sample.held_out), None) if len(sample.held_out) else None
-    if held_out is None or len(held_out[0]) < len(blocks[0]) // _FOURTH:
+    if held_out is None or len(held_out["hs"]) < len(blocks["hs"]) // _FOURTH:
         # a small corpus is all sample: every fourth row is held out, and what is measured is fitted on the others
-        is_out = np.arange(len(blocks[0])) % _FOURTH == 0
-        held_out = (blocks[0][is_out], blocks[1][is_out])
-        blocks = (blocks[0][~is_out], blocks[1][~is_out])
+        is_out = np.arange(len(blocks["hs"])) % _FOURTH == 0
+        held_out, blocks = take_rows(blocks, is_out), take_rows(blocks, ~is_out)
         if reducer is not None:
-            reducer = Reducer.fit(*blocks, reducer.dims, alpha=alpha, method=options.reduction)
+            reducer = Reducer.fit(blocks, reducer.dims, alpha=alpha, method=options.reduction)
     shorter = _shorter(blocks, alpha, options)
     if reducer is not None:
         shorter = [reducer, *(each for each in shorter if each.dims != reducer.dims)]
@@ -254,9 +254,9 @@ def _report(
 
 def _shorter(blocks: Blocks, alpha: float, options: BuildOptions) -> list[Reducer]:
     """Return reducers to sizes that are worth a look."""
-    dims = shorter_dims(blocks[0].shape[1] + blocks[1].shape[1], len(blocks[0]))
+    dims = shorter_dims(sum(block.shape[1] for block in blocks.values()), len(blocks["hs"]))
     for largest in dims:
         with suppress(InputError):  # the texts do not allow as many
-            full = Reducer.fit(*blocks, largest, alpha=alpha, method=options.reduction)
+            full = Reducer.fit(blocks, largest, alpha=alpha, method=options.reduction)
             return [full.truncate(each) for each in dims if each <= largest]
     return []

@@ -12,6 +12,7 @@ from moee.index.fit import BuildOptions
 from moee.index.manifest import Manifest, Source
 from moee.index.records_from_file import Corpus
 from moee.method.config import EmbedderConfig
+from moee.method.fusion import check_weighted
 
 _NO_VECTOR_DEPENDS_ON = ("recipe", "batch_size", "format_version")
 
@@ -30,11 +31,7 @@ def check_embedder(config: EmbedderConfig) -> None:
             "calibration='batch' (of the recipe 'paper') lets a text's vector depend on the texts beside it, so that "
             "it cannot be kept in an index. Use calibration='spectral' or 'zscore'."
         )
-    if config.fusion == "concat":
-        raise InputError(
-            "fusion='concat' cannot be indexed: an index keeps each view at unit length, so that alpha can be chosen "
-            "when it is asked, and concat weighs the views by their own lengths. Use fusion='sum', 'hs' or 'rw'."
-        )
+    check_weighted(config.fusion, "indexed")
 
 
 def source_of(corpus: Corpus, *, is_complete: bool = False) -> Source:

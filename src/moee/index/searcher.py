@@ -7,24 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from moee.embedder import MoEE
-from moee.errors import InputError, check_choice
+from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import check_alpha
+from moee.method.fusion import check_weighted, cosine_weights
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.filters import Filter
 from moee.stores.reduce import Reducer
 from moee.stores.store import Hit, Query, Store, search
-from moee.types import Array, Views
+from moee.types import Array, Fusion, View, Views
 
 logger = logging.getLogger("moee")
-
-SearchFusion = Literal["hs", "rw", "sum"]
-"""How views are combined when they are searched."""
 
 
 class Searcher:
@@ -41,7 +38,7 @@ class Searcher:
         config = embedder.config
         self._queries = embedder.with_settings(prompt=config.query_prompt or config.prompt)
         self._documents = documents_of(embedder)
-        self._fusion: SearchFusion = check_fusion(config.fusion)
+        self._fusion = check_weighted(config.fusion, "searched")
 
     @classmethod
     def open(cls, folder: str | Path, *, model: MoEE | str | None = None, **options: Any) -> Searcher:
@@ -107,34 +104,33 @@ class Searcher:
         return self.manifest.alpha
 
     @property
-    def fusion(self) -> SearchFusion:
+    def fusion(self) -> Fusion:
         """The fusion of a search that names none."""
         return self._fusion
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def query_blocks(self, texts: Sequence[str]) -> tuple[Array, Array]:
+    def query_blocks(self, texts: Sequence[str]) -> dict[View, Array]:
         """Run the model over queries.
 
         Args:
             texts: Embedded with the index's query prompt.
 
         Returns:
-            The unit blocks `(num_texts, hidden_dim)` and `(num_texts, routing_dim)` of the index. They serve every
-            fusion and alpha, see `weigh`.
+            The unit blocks of the index by name, each `(num_texts, dim of the block)`. They serve every fusion and
+            alpha, see `weigh`.
 
         Raises:
             InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
         """
         return blocks_of(self._queries, self._queries.encode_views(texts), self.reducer)
 
-    def weigh(self, hidden: Array, routing: Array, *, fusion: str | None = None, alpha: float | None = None) -> Query:
-        """Return the query of two blocks, without the model.
+    def weigh(self, blocks: Mapping[View, Array], *, fusion: str | None = None, alpha: float | None = None) -> Query:
+        """Return the query of the blocks of one text, without the model.
 
         Args:
-            hidden: `(hidden_dim,)`, a row of what `query_blocks` returned.
-            routing: `(routing_dim,)`, the same row of the other.
+            blocks: By name, each a row of what `query_blocks` returned.
             fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
             alpha: Weight of the routing weights in `"sum"`; None is the index's.
 
@@ -142,13 +138,14 @@ class Searcher:
             InputError: If the fusion is `"concat"`, or alpha is negative or not finite.
             UnknownNameError: If the fusion is unknown.
         """
-        return Query(hidden, routing, *self._weights(fusion, alpha))
+        weights = cosine_weights(fusion or self._fusion, self.alpha if alpha is None else alpha)
+        return Query(blocks, weights)
 
     def query(self, text: str, *, fusion: str | None = None, alpha: float | None = None) -> Query:
         """Turn a text into a query; see `query_blocks` and `weigh`."""
-        weights = self._weights(fusion, alpha)  # a wrong value is reported before the model runs
-        hidden, routing = self.query_blocks([text])
-        return Query(hidden[0], routing[0], *weights)
+        self.weigh({}, fusion=fusion, alpha=alpha)  # a wrong value is reported before the model runs
+        blocks = {view: block[0] for view, block in self.query_blocks([text]).items()}
+        return self.weigh(blocks, fusion=fusion, alpha=alpha)
 
     def search(
         self, text: str, k: int = 10, *, fusion: str | None = None, alpha: float | None = None, where: str | None = None
@@ -192,11 +189,6 @@ class Searcher:
         """Close the index. The model stays: it may be shared."""
         self._index.close()
 
-    def _weights(self, fusion: str | None, alpha: float | None) -> tuple[float, float]:
-        weight = self.alpha if alpha is None else check_alpha(alpha)
-        chosen = self._fusion if fusion is None else check_fusion(fusion)
-        return {"hs": (1.0, 0.0), "rw": (0.0, 1.0), "sum": (1.0, weight)}[chosen]
-
     def __enter__(self) -> Self:
         return self
 
@@ -206,10 +198,10 @@ class Searcher:
         self.close()
 
 
-def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> tuple[Array, Array]:
+def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> dict[View, Array]:
     """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with."""
-    hidden, routing = (embedder.fuse(views, fusion=view, normalize=True) for view in _VIEWS)
-    return (hidden, routing) if reducer is None else reducer.reduce(hidden, routing)
+    units = embedder.space().units(views)
+    return units if reducer is None else reducer.reduce(units)
 
 
 def documents_of(embedder: MoEE) -> MoEE:
@@ -240,9 +232,6 @@ def open_embedder(index: IndexFolder, model: MoEE | str | None, options: Mapping
     return base.with_statistics(saved.config, saved.calibrations)
 
 
-_VIEWS: tuple[Literal["hs", "rw"], ...] = ("hs", "rw")
-
-
 def _load(manifest: Manifest, saved: SavedEmbedder, model: str | None, loading: Mapping[str, Any]) -> MoEE:
     fixed = {
         "dtype": manifest.dtype,
@@ -269,19 +258,3 @@ def _without_settings(config: EmbedderConfig, options: Mapping[str, Any]) -> dic
                 f"the two do not compare. Leave {name} out, or build another index with it."
             )
     return {name: value for name, value in options.items() if name not in names and value is not None}
-
-
-def check_fusion(fusion: str) -> SearchFusion:
-    """Return a fusion that an index can be searched with.
-
-    Raises:
-        InputError: If it is `"concat"`.
-        UnknownNameError: If there is none of the name; suggests close matches.
-    """
-    if fusion == "concat":
-        raise InputError(
-            "fusion='concat' cannot be searched: an index keeps each view at unit length, so that alpha can be chosen "
-            "when it is asked, and concat weighs the views by their own lengths. Use sum, hs or rw."
-        )
-    check_choice("fusion", fusion, ("hs", "rw", "sum"))
-    return "hs" if fusion == "hs" else "rw" if fusion == "rw" else "sum"

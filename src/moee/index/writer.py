@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-
 from moee.embedder import MoEE
 from moee.errors import NonFiniteActivationsError
 from moee.index.searcher import blocks_of
+from moee.method.fusion import join_blocks
 from moee.method.texts import TruncationWarning
 from moee.progress import progress_bar
 from moee.stores.reduce import Reducer
@@ -47,8 +46,7 @@ class Writer:
 
     def write_views(self, records: Sequence[Record], views: Views) -> None:
         """Write records whose views are known, in one transaction."""
-        blocks = blocks_of(self._documents, views, self._reducer)
-        self._store.upsert(records, np.concatenate(blocks, axis=1))
+        self._store.upsert(records, join_blocks(blocks_of(self._documents, views, self._reducer)))
 
     def write(self, records: Sequence[Record], rows: Sequence[int]) -> None:
         """Embed and write some of the records of a file.

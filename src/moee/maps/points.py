@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moee.errors import InputError, check_choice
+from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder
-from moee.method.fusion import check_alpha, fuse
+from moee.method.fusion import check_alpha, check_weighted, fuse
 from moee.method.saved import read_embedder
-from moee.stores.store import Candidates, Record
+from moee.stores.store import Record
 from moee.types import Array, Fusion
 
 MIN_TEXTS = 5
 """Different texts that a map needs: below that there are no neighbourhoods."""
-_FUSIONS: dict[str, Fusion] = {"hs": "hs", "rw": "rw", "sum": "sum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def read_points(
     """
     if max_points < MIN_TEXTS:
         raise InputError(f"max_points is {max_points}; a map needs {MIN_TEXTS} points or more.")
-    chosen = _FUSIONS[_checked(fusion or read_embedder(index.folder / EMBEDDER).config.fusion)]
+    chosen = check_weighted(fusion or read_embedder(index.folder / EMBEDDER).config.fusion, "mapped")
     weight = index.manifest.alpha if alpha is None else check_alpha(alpha)
     count = len(index.store)
     kept = np.arange(count)
@@ -73,20 +72,10 @@ def read_points(
         end = start + len(batch.records)
         rows = kept[np.searchsorted(kept, start) : np.searchsorted(kept, end)] - start
         records += [batch.records[row] for row in rows]
-        vectors.append(_fused(batch, rows, index.manifest.layout.hidden_dim, chosen, weight))
+        vectors.append(fuse(index.manifest.layout.split(batch.vectors[rows]), chosen, weight))
         start = end
     _check_enough(vectors, count)
     return Points(records, np.concatenate(vectors), count, chosen, weight if chosen == "sum" else None)
-
-
-def _checked(fusion: str) -> str:
-    check_choice("fusion", fusion, _FUSIONS)
-    return fusion
-
-
-def _fused(batch: Candidates, rows: np.typing.NDArray[np.int64], split: int, fusion: Fusion, alpha: float) -> Array:
-    stored = batch.vectors[rows]
-    return fuse(stored[:, :split], stored[:, split:], fusion, alpha)
 
 
 def _check_enough(vectors: Sequence[Array], count: int) -> None:

@@ -36,7 +36,7 @@ from safetensors.numpy import load_file, save
 from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, check_choice
 from moee.files.atomic import atomic_file
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import fuse, unit
+from moee.method.fusion import unit
 from moee.method.moments import Wide, cosine_slope, inverse_deviation, leading_directions, mean_and_variance
 from moee.types import Array, CalibrationMethod, ModelInfo, Views
 
@@ -54,7 +54,7 @@ FROZEN_METHODS: tuple[CalibrationMethod, ...] = ("zscore", "spectral")
 """The methods that use frozen statistics."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Calibration:
     """Statistics of the two views over a set of texts. They serve every method; only `gamma` is fixed by the fit.
 
@@ -89,6 +89,14 @@ class Calibration:
     model: str
     fingerprint: str
     view_key: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        alphas = ", ".join(f"{method} {alpha:.3g}" for method, alpha in self.alphas.items())
+        return (
+            f"Calibration({self.model!r}: {self.num_texts} texts ({self.texts}), {len(self.hidden_mean)} hidden "
+            f"dimensions, {len(self.num_experts)} routers of {sum(self.num_experts)} experts, gamma {self.gamma:g}, "
+            f"alpha {alphas})"
+        )
 
     @classmethod
     def fit(cls, views: Views, *, info: ModelInfo, config: EmbedderConfig, texts: str = "user") -> Calibration:
@@ -284,51 +292,6 @@ def _routing_statistics(views: Views) -> tuple[Wide, Wide]:
     moving = inverse_deviation(mean, variance) > 0
     total = float(variance[moving].sum())
     return mean, np.where(moving, math.sqrt(len(mean) / total) if total > 0 else 0.0, 0.0)
-
-
-def calibrated(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> tuple[Array, Array]:
-    """Calibrate views as a configuration says.
-
-    Args:
-        views: Of any texts; all of them, in their order, under `calibration="batch"`.
-        config: Gives the method, and the fusion and batch size that `"batch"` depends on.
-        statistics: Frozen, for the methods that use them; None for the others.
-
-    Returns:
-        Hidden states `(num_texts, hidden_size)` and routing weights `(num_texts, sum of num_experts)`, float32.
-    """
-    if statistics is not None:
-        return statistics.apply(views, config.calibration)
-    hidden, routing = views.hidden_states, views.routing_weights
-    if config.calibration == "batch" and config.fusion != "hs":
-        # the original code standardises every method but its hidden-state baseline
-        return batch_standardise(hidden, config.batch_size), batch_standardise(routing, config.batch_size)
-    return hidden, routing
-
-
-def fused(views: Views, config: EmbedderConfig, statistics: Calibration | None) -> Array:
-    """Calibrate and fuse views as a configuration says: all that is done after the model has run.
-
-    Args:
-        views: As `calibrated`.
-        config: Also gives the fusion, alpha and `normalize`.
-        statistics: As `calibrated`.
-
-    Returns:
-        `(num_texts, dim)` float32.
-    """
-    hidden, routing = calibrated(views, config, statistics)
-    if config.normalize or config.fusion == "sum":
-        return fuse(hidden, routing, config.fusion, routing_weight(config, statistics))
-    chosen = {"hs": [hidden], "rw": [routing], "concat": [hidden, routing]}[config.fusion]
-    return np.ascontiguousarray(np.concatenate(chosen, axis=1))
-
-
-def routing_weight(config: EmbedderConfig, statistics: Calibration | None) -> float:
-    """Return the weight of RW in the sum: the configured number, or that of the statistics; 1 without any."""
-    if config.alpha != "auto":
-        return config.alpha
-    return statistics.alpha(config.calibration) if statistics is not None else 1.0
 
 
 def batch_standardise(rows: Array, batch_size: int) -> Array:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as _replace
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -30,9 +31,6 @@ from moee.types import (
 
 FORMAT_VERSION = 1
 """Of the JSON form. Raised when a file of this version could be misread by an older program."""
-
-_RENAMED_KEYS: Mapping[str, str] = MappingProxyType({})
-"""Old key -> the key it has today, for files of earlier versions."""
 
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -114,9 +112,11 @@ class EmbedderConfig:
         for name in ("hidden_layers", "routing_layers"):
             # JSON has no tuples; a list that came from a file must compare equal to what was saved.
             object.__setattr__(self, name, _checked_layers(name, getattr(self, name)))
+        # numbers of numpy become plain ones: both are written as JSON, and gamma is part of a key
         if self.alpha != "auto":
-            check_alpha(_number("alpha", self.alpha, '"auto" or a number'))
-        if not 0 <= _number("gamma", self.gamma, "a number") <= 1:
+            object.__setattr__(self, "alpha", check_alpha(_number("alpha", self.alpha, '"auto" or a number')))
+        object.__setattr__(self, "gamma", _number("gamma", self.gamma, "a number"))
+        if not 0 <= self.gamma <= 1:
             raise InputError(
                 f"gamma is {self.gamma!r}; it must lie between 0 (as zscore) and 1 (whiten the leading directions)."
             )
@@ -196,7 +196,7 @@ class EmbedderConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EmbedderConfig:
-        """Build a configuration from what `to_dict` returned; keys of earlier versions are renamed.
+        """Build a configuration from what `to_dict` returned.
 
         Raises:
             InputError: If the version is newer than this program, or a value cannot be used.
@@ -208,7 +208,7 @@ class EmbedderConfig:
                 f"The configuration has format version {version!r}; this program reads versions 1 to {FORMAT_VERSION}. "
                 "Update moee, or save the embedder again with this version."
             )
-        settings = _renamed({key: value for key, value in values.items() if key != "format_version"}, _RENAMED_KEYS)
+        settings = {key: value for key, value in values.items() if key != "format_version"}
         _check_keys(settings)
         return cls(**settings)
 
@@ -229,7 +229,7 @@ class EmbedderConfig:
 
 
 def _number(name: str, value: object, allowed: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r}; it must be {allowed}, and finite.")
     return float(value)
 
@@ -261,16 +261,6 @@ def _checked_layers(name: str, value: object) -> LayerChoice:
 
 def _json_layers(value: LayerChoice) -> str | list[int]:
     return value if isinstance(value, str) else list(value)
-
-
-def _renamed(values: Mapping[str, Any], renames: Mapping[str, str]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        today = renames.get(key, key)
-        if today in result:
-            raise InputError(f"The configuration names {today!r} twice: {key!r} is its old name. Keep one of them.")
-        result[today] = value
-    return result
 
 
 def _check_keys(values: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ Nothing is approximated or attributed. A positive part makes the texts more alik
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError, check_choice
+from moee.method.fusion import split_blocks
+from moee.method.space import VectorSpace
 from moee.plots.heatmap import HeatMap, write_heatmap
-from moee.types import Array, Fusion, Views
+from moee.types import Fusion, Views
 
 Wide = npt.NDArray[np.float64]
 Layers = tuple[Wide, ...]
@@ -222,56 +225,59 @@ class Explanation:
         return np.concatenate(self.weights_b)
 
 
-def explain_vectors(
-    vectors: Array,
-    views: Views,
-    *,
-    texts: tuple[str, str],
-    model: str,
-    fusion: Fusion,
-    alpha: float | None,
-    mean_weights: tuple[Wide, Wide] | None = None,
-) -> Explanation:
-    """Split the cosine of two fused vectors into its parts.
-
-    Args:
-        vectors: Of two texts, `(2, dim)` float32, of any length: they are compared by their cosine. A zero vector has
-            no direction, and its similarity is 0.
-        views: What the vectors were fused from, before calibration.
-        texts: The two texts.
-        model: Name of the model.
-        fusion: That made the vectors.
-        alpha: Weight of RW in `"sum"`.
-        mean_weights: Of the routing weights over the calibration texts, for the prompt of each text
-            `(sum of num_experts,)`; None if unknown.
+def check_pair(space: VectorSpace) -> None:
+    """Refuse to explain a pair of texts whose vectors would depend on nothing but each other.
 
     Raises:
-        InputError: If the vectors and views do not belong together.
+        InputError: If they are standardised over the batch: of two rows one is then the negative of the other, and
+            their cosine is -1 whatever the texts are.
     """
-    hidden_dim = 0 if fusion == "rw" else views.hidden_states.shape[1]
-    routing_dim = 0 if fusion == "hs" else views.routing_weights.shape[1]
-    if vectors.shape != (2, hidden_dim + routing_dim) or len(views) != 2:
+    if space.is_by_batch:
         raise InputError(
-            f"Vectors of shape {vectors.shape} and views of {len(views)} texts cannot be explained; fusion {fusion!r} "
-            f"of these views gives vectors of shape (2, {hidden_dim + routing_dim}), one for each of two texts."
+            "calibration='batch' standardises texts over their batch, and any two texts come out as opposites. A pair "
+            "can be explained with calibration='spectral', 'zscore' or 'none', or by its hidden states (fusion='hs')."
         )
+
+
+def explain_pair(
+    texts: tuple[str, str], views: Views, spaces: tuple[VectorSpace, VectorSpace], *, model: str
+) -> Explanation:
+    """Split the cosine of two texts into its parts.
+
+    Args:
+        texts: The two texts.
+        views: Views of the two texts, before calibration.
+        spaces: Where each of them lies: the prompts and statistics may differ, the fusion is the same.
+        model: Name of the model.
+
+    Returns:
+        Parts of the cosine of the two vectors; a zero vector has no direction, and its similarity is 0. Each text's
+        usual weights are those under its own prompt: under another, experts that only the prompt calls on would seem
+        to mark the text. If each has its own weight of RW (`alpha="auto"`), the explanation's `alpha` is their
+        geometric mean: the products of two `"sum"` vectors hold `cos_HS + sqrt(alpha_a * alpha_b) * cos_RW`, up to a
+        factor.
+    """
+    fusion, dims = spaces[0].config.fusion, spaces[0].dims(views)
+    vectors = [space.vectors(views.take(np.array([row]))) for row, space in enumerate(spaces)]
     # in float64, so that many thousand small products add up to the cosine
-    wide = vectors.astype(np.float64)
-    norms = np.linalg.norm(wide, axis=1)
-    products = wide[0] * wide[1] / (float(norms.prod()) or 1.0)
-    parts = products[hidden_dim:] if routing_dim else np.zeros(views.routing_weights.shape[1])
-    hidden, routing = float(products[:hidden_dim].sum()), float(parts.sum())
-    mean_a, mean_b = (None, None) if mean_weights is None else (_by_layer(m, views.num_experts) for m in mean_weights)
+    wide = np.concatenate(vectors).astype(np.float64)
+    products = wide[0] * wide[1] / (float(np.linalg.norm(wide, axis=1).prod()) or 1.0)
+    pairs, found = split_blocks(wide, dims), split_blocks(products, dims)
+    parts = found.get("rw", np.zeros(views.routing_weights.shape[1]))
+    hidden, routing = float(found["hs"].sum()) if "hs" in found else 0.0, float(parts.sum())
+    one, other = (space.alpha for space in spaces)
+    means = [None if space.statistics is None else space.statistics.routing_mean for space in spaces]
+    mean_a, mean_b = (None if mean is None else _by_layer(mean, views.num_experts) for mean in means)
     return Explanation(
         texts=texts,
         model=model,
         fusion=fusion,
-        alpha=alpha if fusion == "sum" else None,
+        alpha=None if fusion != "sum" else one if one == other else math.sqrt(one * other),
         similarity=hidden + routing,
         hidden=hidden,
         routing=routing,
-        hidden_cosine=_cosine(wide[:, :hidden_dim]) if hidden_dim else None,
-        routing_cosine=_cosine(wide[:, hidden_dim:]) if routing_dim else None,
+        hidden_cosine=_cosine(pairs["hs"]) if "hs" in pairs else None,
+        routing_cosine=_cosine(pairs["rw"]) if "rw" in pairs else None,
         layer_ids=views.layer_ids,
         parts=_by_layer(parts, views.num_experts),
         weights_a=_by_layer(views.routing_weights[0], views.num_experts),

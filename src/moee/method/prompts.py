@@ -124,12 +124,6 @@ def resolve_prompt(name_or_template: str) -> str:
     )
 
 
-def split_template(template: str) -> tuple[str, str]:
-    """Return what stands before and after the text in a template, for truncation that spares the template's end."""
-    before, _, after = resolve_prompt(template).partition(PLACEHOLDER)
-    return before, after
-
-
 def clean_paper(text: str) -> str:
     """Clean a text as the original code of arXiv 2410.10814 does before it fills the template.
 

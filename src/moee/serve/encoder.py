@@ -5,18 +5,19 @@ Everything here runs on the thread that owns the model, `count_tokens` and `deto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from moee.embedder import MoEE
 from moee.errors import InputError, UnknownNameError
+from moee.method.fusion import FUSIONS, check_weighted, fuse, unit
 from moee.method.prompts import resolve_prompt
+from moee.method.space import VectorSpace
 from moee.method.texts import token_sequences
-from moee.serve.shortening import check_dimensions, shorten
 from moee.stores.reduce import Reducer
-from moee.types import Array, Fusion, Views
+from moee.types import Array, Fusion, View, Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +56,15 @@ class Vectors:
 
     Attributes:
         fused: `(num_texts, dim)` float32.
-        hidden: `(num_texts, hidden_size)` float32, if the views were asked for.
-        routing: `(num_texts, sum of num_experts)` float32, if the views were asked for.
+        views: The vectors of each view alone, by name, if they were asked for.
     """
 
     fused: Array
-    hidden: Array | None = None
-    routing: Array | None = None
+    views: Mapping[View, Array] = field(default_factory=dict)
 
     def take(self, rows: slice) -> Vectors:
         """Return the vectors of some texts, copied, so that a small request does not hold a large batch in memory."""
-        hidden = None if self.hidden is None else self.hidden[rows].copy()
-        routing = None if self.routing is None else self.routing[rows].copy()
-        return Vectors(self.fused[rows].copy(), hidden, routing)
+        return Vectors(self.fused[rows].copy(), {view: each[rows].copy() for view, each in self.views.items()})
 
     @staticmethod
     def join(parts: Sequence[Vectors]) -> Vectors:
@@ -75,9 +72,7 @@ class Vectors:
         if len(parts) == 1:
             return parts[0]
         fused = np.concatenate([each.fused for each in parts])
-        hidden = [each.hidden for each in parts if each.hidden is not None]
-        routing = [each.routing for each in parts if each.routing is not None]
-        return Vectors(fused, np.concatenate(hidden) if hidden else None, np.concatenate(routing) if routing else None)
+        return Vectors(fused, {view: np.concatenate([each.views[view] for each in parts]) for view in parts[0].views})
 
 
 class Encoder:
@@ -150,7 +145,7 @@ class Encoder:
                 f"dimensions is {dimensions}, and no reduction was fitted: cut short as they are, these vectors would "
                 "lose their meaning. Leave it out, or serve an index that was built with --dims."
             )
-        check_dimensions(self._reducer, dimensions, fusion or self._embedder.config.fusion)
+        _shorter(self._reducer, dimensions, fusion or self._embedder.config.fusion)
 
     def prepare(self) -> int:
         """Fit the statistics of every prompt that has none, and run the model once; return the vectors' length."""
@@ -209,21 +204,23 @@ class Encoder:
         return [found[number] for number in range(len(parts))]
 
     def _fused(self, embedder: MoEE, views: Views, options: Options) -> Vectors:
-        if options.dimensions is not None:
-            fused = self._shortened(embedder, views, options)
-        else:
-            fused = embedder.fuse(views, fusion=options.fusion, alpha=options.alpha, normalize=options.normalize)
+        space = embedder.space(fusion=options.fusion, alpha=options.alpha, normalize=options.normalize)
+        blocks = space.blocks(views)
+        dims = options.dimensions
+        fused = space.fuse(blocks) if dims is None else self._shortened(space, blocks, dims)
         if not options.with_views:
             return Vectors(fused)
-        hidden = embedder.fuse(views, fusion="hs", normalize=options.normalize)
-        routing = embedder.fuse(views, fusion="rw", normalize=options.normalize)
-        return Vectors(fused, hidden, routing)
+        return Vectors(fused, {view: space.replace(fusion=view).fuse(blocks) for view in blocks})
 
-    def _shortened(self, embedder: MoEE, views: Views, options: Options) -> Array:
+    def _shortened(self, space: VectorSpace, blocks: Mapping[View, Array], dimensions: int) -> Array:
         assert self._reducer is not None, "checked by check_dimensions"
-        assert options.dimensions is not None, "the caller asks for fewer"
-        fusion = options.fusion or embedder.config.fusion
-        hidden = embedder.fuse(views, fusion="hs", normalize=True)
-        routing = embedder.fuse(views, fusion="rw", normalize=True)
-        alpha = embedder.alpha if options.alpha is None else options.alpha
-        return shorten(self._reducer, (hidden, routing), options.dimensions, fusion, alpha)
+        fusion = space.config.fusion
+        reducer = _shorter(self._reducer, dimensions, fusion)
+        short = reducer.reduce({view: unit(blocks[view]) for view in FUSIONS[fusion].views})
+        # of unit length already; one view is given as it is
+        return fuse(short, fusion, space.alpha, normalize=False)
+
+
+def _shorter(reducer: Reducer, dimensions: int, fusion: Fusion) -> Reducer:
+    """Return the reduction of a fusion's vectors to so many dimensions; their products are those of such an index."""
+    return reducer.shortened(dimensions, FUSIONS[check_weighted(fusion, "shortened")].views)

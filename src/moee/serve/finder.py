@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -18,11 +18,11 @@ from moee.index.searcher import Searcher
 from moee.serve.errors import Refusal
 from moee.serve.schemas import SearchRequest
 from moee.stores.store import Hit
-from moee.types import Array
+from moee.types import Array, View
 
 T = TypeVar("T")
-Blocks = tuple[Array, Array]
-"""The two unit blocks of a query."""
+Blocks = Mapping[View, Array]
+"""The unit blocks of a query, by name."""
 
 REMEMBERED = 256
 """Queries whose blocks are kept: a few KiB each."""
@@ -56,8 +56,7 @@ class Finder:
 
         Args:
             request: What is looked for.
-            embed: Called with a query that was not asked lately; returns its hidden states `(hidden_size,)` and its
-                routing weights `(sum of num_experts,)`, calibrated and of unit length.
+            embed: Called with a query that was not asked lately; returns its calibrated blocks at unit length, whole.
 
         Raises:
             InputError: If the filter cannot be read, or names an unknown field.
@@ -67,9 +66,9 @@ class Finder:
         condition = searcher.filter(request.filter)  # before the model runs
         blocks = self._known.get(request.query)
         if blocks is None:
-            blocks = self._reduced(*await embed(request.query))
+            blocks = self._reduced(await embed(request.query))
         self._remember(request.query, blocks)
-        query = searcher.weigh(*blocks, fusion=request.fusion, alpha=request.alpha)
+        query = searcher.weigh(blocks, fusion=request.fusion, alpha=request.alpha)
         hits = await self._on_store(lambda: searcher.find(query, request.k, condition))
         return {
             "query": request.query,
@@ -79,13 +78,13 @@ class Finder:
             "results": [_found(hit) for hit in hits],
         }
 
-    def _reduced(self, hidden: Array, routing: Array) -> Blocks:
+    def _reduced(self, blocks: Blocks) -> Blocks:
         """Return a query's blocks as the index stores vectors."""
         reducer = self._searcher.reducer
         if reducer is None:
-            return hidden, routing
-        short, short_routing = reducer.reduce(hidden[None], routing[None])
-        return short[0], short_routing[0]
+            return blocks
+        short = reducer.reduce({view: block[None] for view, block in blocks.items()})
+        return {view: block[0] for view, block in short.items()}
 
     def _remember(self, query: str, blocks: Blocks) -> None:
         self._known[query] = blocks

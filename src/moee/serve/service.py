@@ -138,10 +138,7 @@ class Service:
 
         async def embed(query: str) -> Blocks:
             encoded, _ = await self.embed([query], options, truncate=None, param="query")
-            hidden, routing = encoded.vectors.hidden, encoded.vectors.routing
-            assert hidden is not None, "the views were asked for"
-            assert routing is not None, "the views were asked for"
-            return hidden[0], routing[0]
+            return {view: rows[0] for view, rows in encoded.vectors.views.items()}
 
         return await finder.find(request, embed)
 

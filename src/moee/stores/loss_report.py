@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError
-from moee.method.fusion import query_vector
+from moee.method.fusion import cosine_weights, join_blocks, query_vector
 from moee.method.moments import Wide
 from moee.stores.quantize import CODECS, fit_codec
-from moee.stores.reduce import MIN_DIMS, Reducer
-from moee.types import Array
+from moee.stores.reduce import MIN_DIMS, Blocks, Reducer
+from moee.types import Array, View
 
 NEIGHBOURS = 10
 MIN_TEXTS = 40
@@ -28,9 +28,6 @@ MIN_TEXTS = 40
 _QUERY_SHARE = 8
 """One text in this many is a query."""
 _EXACT = "float32"
-
-Blocks = tuple[Array, Array]
-"""The unit blocks h and r of some texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +96,30 @@ def measure(
     Raises:
         InputError: If fewer than 40 texts are held out.
     """
-    num_texts = len(held_out[0])
+    num_texts = len(held_out["hs"])
     if num_texts < MIN_TEXTS:
         raise InputError(
             f"Losses would be measured on {num_texts} held-out texts, and at least {MIN_TEXTS} are needed. "
             "Do without the report, or take more texts."
         )
     is_query = np.arange(num_texts) % _QUERY_SHARE == 0
-    queries, documents = (tuple(block[rows] for block in held_out) for rows in (is_query, ~is_query))
-    exact = _similarities(queries, np.concatenate(documents, axis=1), alpha)
+    queries, documents = (take_rows(held_out, rows) for rows in (is_query, ~is_query))
+    exact = _similarities(queries, join_blocks(documents), alpha)
     compare = _comparison(exact)
     losses = []
     for reducer in (None, *reducers):
         for name in (None, *CODECS):
             used = reducer if reducer is None or name != "binary" else reducer.turned()
-            sample, asked, stored = (_reduced(blocks, used) for blocks in (fitted, queries, documents))
-            vectors = np.concatenate(stored, axis=1)
-            widths = (stored[0].shape[1], stored[1].shape[1])
-            kept, size = _stored(name, np.concatenate(sample, axis=1), vectors, widths[0])
+            sample, asked, stored = (
+                blocks if used is None else used.reduce(blocks) for blocks in (fitted, queries, documents)
+            )
+            hidden_dim, routing_dim = (block.shape[1] for block in stored.values())
+            kept, size = _stored(name, join_blocks(sample), join_blocks(stored), hidden_dim)
             recall, spearman = compare(_similarities(asked, kept, alpha))
-            losses.append(Loss(*widths, name or _EXACT, size, recall, spearman, (reducer, name) == chosen))
-    return LossReport(len(fitted[0]), int(is_query.sum()), int((~is_query).sum()), alpha, tuple(losses))
+            losses.append(
+                Loss(hidden_dim, routing_dim, name or _EXACT, size, recall, spearman, (reducer, name) == chosen)
+            )
+    return LossReport(len(fitted["hs"]), int(is_query.sum()), int((~is_query).sum()), alpha, tuple(losses))
 
 
 def shorter_dims(dim: int, limit: int) -> list[int]:
@@ -128,9 +128,9 @@ def shorter_dims(dim: int, limit: int) -> list[int]:
     return [dims for dims in halves if MIN_DIMS <= dims <= limit]
 
 
-def _reduced(blocks: Sequence[Array], reducer: Reducer | None) -> tuple[Array, Array]:
-    h, r = blocks
-    return (h, r) if reducer is None else reducer.reduce(h, r)
+def take_rows(blocks: Blocks, rows: npt.NDArray[np.bool_]) -> dict[View, Array]:
+    """Return the blocks of some of the texts."""
+    return {view: block[rows] for view, block in blocks.items()}
 
 
 def _stored(name: str | None, sample: Array, vectors: Array, hidden_dim: int) -> tuple[Array, int]:
@@ -141,9 +141,9 @@ def _stored(name: str | None, sample: Array, vectors: Array, hidden_dim: int) ->
     return codec.decode(codec.encode(vectors)), codec.width
 
 
-def _similarities(queries: Sequence[Array], stored: Array, alpha: float) -> Array:
-    h, r = queries
-    return np.asarray(query_vector(h, r, alpha) @ stored.T / (1.0 + alpha), dtype=np.float32)
+def _similarities(queries: Blocks, stored: Array, alpha: float) -> Array:
+    asked = query_vector(queries, cosine_weights("sum", alpha))
+    return np.asarray(asked @ stored.T / (1.0 + alpha), dtype=np.float32)
 
 
 def _comparison(exact: Array) -> Callable[[Array], tuple[float, float]]:

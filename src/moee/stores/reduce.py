@@ -15,7 +15,7 @@ searched alone and alpha can be raised.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,8 +29,10 @@ from moee.errors import CheckpointError, InputError, check_choice
 from moee.files.atomic import atomic_file
 from moee.method.fusion import check_alpha, unit
 from moee.method.moments import Wide, leading_directions
-from moee.types import Array
+from moee.types import Array, View
 
+Blocks = Mapping[View, Array]
+"""The unit blocks of some texts, by name."""
 ReductionMethod = Literal["pca", "random"]
 METHODS: tuple[ReductionMethod, ...] = get_args(ReductionMethod)
 FORMAT_VERSION = 1
@@ -64,15 +66,14 @@ class Reducer:
     is_turned: bool = False
 
     @classmethod
-    def fit(cls, h: Array, r: Array, dims: int, *, alpha: float, method: str = "pca", seed: int = 0) -> Reducer:
+    def fit(cls, blocks: Blocks, dims: int, *, alpha: float, method: str = "pca", seed: int = 0) -> Reducer:
         """Fit a reducer.
 
         Args:
-            h: Unit hidden states of texts of the corpus, `(num_texts, hidden_dim)`.
-            r: Unit routing weights of the same texts, `(num_texts, routing_dim)`.
-            dims: Length of a reduced vector, both blocks together.
+            blocks: Unit blocks of texts of the corpus, each `(num_texts, dim of the block)`.
+            dims: Length of a reduced vector, all blocks together.
             alpha: Weight of the routing weights for which the division of `dims` is best.
-            method: `"pca"`, or `"random"`, which reads no values of `h` and `r` but their widths.
+            method: `"pca"`, or `"random"`, which reads no values of `blocks` but their widths.
             seed: Seed of the directions of `"random"`.
 
         Raises:
@@ -80,6 +81,7 @@ class Reducer:
             InputError: If `dims` is too small, not below the width of a stored vector, or more than the texts allow.
         """
         check_choice("reduction", method, METHODS)
+        h, r = blocks["hs"], blocks["rw"]
         widths = (h.shape[1], r.shape[1])
         _check_dims(dims, sum(widths) - 1, f"an unreduced vector has {widths[0]} + {widths[1]}")
         alpha = check_alpha(alpha)
@@ -119,26 +121,51 @@ class Reducer:
         """Length of both reduced blocks together."""
         return len(self.order)
 
-    def reduce(self, h: Array, r: Array) -> tuple[Array, Array]:
-        """Shorten the blocks of some texts.
+    @property
+    def directions(self) -> dict[View, Array]:
+        """The directions of each block, by name."""
+        return {"hs": self.hidden_directions, "rw": self.routing_directions}
+
+    def reduce(self, blocks: Blocks) -> dict[View, Array]:
+        """Shorten blocks of some texts.
 
         Args:
-            h: Unit hidden states, `(num_texts, hidden_dim)` of the fit.
-            r: Unit routing weights, `(num_texts, routing_dim)` of the fit.
+            blocks: Unit blocks by name, one or both, each `(num_texts, dim of the block)` as in the fit.
 
         Returns:
-            The two blocks `(num_texts, self.hidden_dim)` and `(num_texts, self.routing_dim)`, float32, of unit length.
+            The same blocks, shorter, float32, of unit length.
 
         Raises:
-            InputError: If the blocks have other widths than those of the fit.
+            InputError: If a block has another width than in the fit.
         """
-        widths = (len(self.hidden_directions), len(self.routing_directions))
-        if (h.shape[1], r.shape[1]) != widths:
+        directions = self.directions
+        for view, block in blocks.items():
+            if block.shape[1] != len(directions[view]):
+                raise InputError(
+                    f"The reducer was fitted on {view} blocks of {len(directions[view])} dimensions; got "
+                    f"{block.shape[1]}. Use the model that it was fitted with."
+                )
+        return {view: unit(block @ directions[view]) for view, block in blocks.items()}
+
+    def shortened(self, dims: int, views: Sequence[View]) -> Reducer:
+        """Return the reducer of some views to `dims` dimensions in all.
+
+        Raises:
+            InputError: If it does not give so many.
+        """
+        if len(views) > 1:
+            return self.truncate(dims)
+        directions = self.directions
+        most = directions[views[0]].shape[1]
+        least = most if self.is_turned else 1  # dimensions that were mixed have no order
+        if not least <= dims <= most:
+            allowed = f"{most} alone" if least == most else f"{least} to {most}"
             raise InputError(
-                f"The reducer was fitted on blocks of {widths[0]} and {widths[1]} dimensions; got {h.shape[1]} and "
-                f"{r.shape[1]}. Use the model that it was fitted with."
+                f"dimensions is {dims} with fusion={views[0]!r}; the reduction that was fitted with the index allows "
+                f"{allowed}. Leave it out for whole vectors."
             )
-        return unit(h @ self.hidden_directions), unit(r @ self.routing_directions)
+        directions[views[0]] = directions[views[0]][:, :dims]
+        return replace(self, hidden_directions=directions["hs"], routing_directions=directions["rw"])
 
     def truncate(self, dims: int) -> Reducer:
         """Return the reducer to fewer dimensions: what `fit` with that many would have given.

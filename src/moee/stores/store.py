@@ -1,6 +1,6 @@
 """What crosses the border of a store: records, queries, candidates, and the protocol that every store keeps.
 
-A stored vector is `[h ; r]`, the two calibrated views of a text as unit blocks (`moee.method.fusion.stored_vector`).
+A stored vector is `[h ; r]`, the two calibrated views of a text as unit blocks (`moee.method.space.VectorSpace.units`).
 A query weighs the blocks when it is asked, so one index answers for every alpha, and for either view alone, without
 embedding anything again. Scores are computed here, in float64, from the vectors that a store returns: all stores so
 give the same numbers, and the same order.
@@ -15,8 +15,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from moee.errors import InputError
+from moee.method.fusion import query_vector, split_blocks
 from moee.stores.filters import Filter
-from moee.types import Array
+from moee.types import Array, View
 
 FieldType = Literal["string", "integer", "number", "boolean"]
 Value = str | int | float | bool | None
@@ -63,35 +64,38 @@ class Layout:
         """Length of a stored vector."""
         return self.hidden_dim + self.routing_dim
 
+    def split(self, vectors: Array) -> dict[View, Array]:
+        """Return the blocks of stored vectors, `(num_records, dim)`, by name."""
+        return split_blocks(vectors, {"hs": self.hidden_dim, "rw": self.routing_dim})
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query's two unit blocks, and what each counts.
+    """A query's unit blocks, and what each counts.
 
     Attributes:
-        hidden: `(hidden_dim,)` float32.
-        routing: `(routing_dim,)` float32.
-        hidden_weight: 1, or 0 to search by routing alone.
-        routing_weight: Alpha, or 0 to search by hidden states alone.
+        blocks: By name, `(dim of the block,)` float32.
+        weights: By name; 0 leaves a block out of the search.
     """
 
-    hidden: Array
-    routing: Array
-    hidden_weight: float = 1.0
-    routing_weight: float = 0.0
+    blocks: Mapping[View, Array]
+    weights: Mapping[View, float]
 
     def __post_init__(self) -> None:
         """Check the weights."""
-        weights = (self.hidden_weight, self.routing_weight)
+        weights = list(self.weights.values())
         if not all(np.isfinite(weights)) or min(weights) < 0 or sum(weights) == 0:
-            raise InputError(f"The views weigh {weights}; both must be 0 or larger, finite, and not both 0.")
+            raise InputError(f"The views weigh {weights}; all must be 0 or larger, finite, and not all 0.")
+
+    @property
+    def dims(self) -> dict[View, int]:
+        """Length of every block."""
+        return {view: len(block) for view, block in self.blocks.items()}
 
     @property
     def vector(self) -> Array:
         """The vector whose dot product with a stored one ranks: `(dim,)` float32."""
-        return np.concatenate(
-            [np.float32(self.hidden_weight) * self.hidden, np.float32(self.routing_weight) * self.routing]
-        )
+        return query_vector(self.blocks, self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +211,11 @@ def search(store: Store, query: Query, k: int, where: Filter | None = None) -> l
     """
     if k < 1:
         raise InputError(f"k is {k}; it must be 1 or larger.")
-    layout = store.layout
-    if (len(query.hidden), len(query.routing)) != (layout.hidden_dim, layout.routing_dim):
+    asked, kept = tuple(query.dims.values()), (store.layout.hidden_dim, store.layout.routing_dim)
+    if asked != kept:
         raise InputError(
-            f"The query has blocks of {len(query.hidden)} and {len(query.routing)} dimensions, the index of "
-            f"{layout.hidden_dim} and {layout.routing_dim}. Query with the model that the index was built with."
+            f"The query has blocks of {asked[0]} and {asked[-1]} dimensions, the index of {kept[0]} and {kept[1]}. "
+            "Query with the model that the index was built with."
         )
     limit = k + MARGIN
     while True:
@@ -227,14 +231,14 @@ def rank(query: Query, candidates: Candidates, k: int) -> list[Hit]:
     if not len(candidates.records):
         return []
     stored = np.asarray(candidates.vectors, dtype=np.float64)
-    split = len(query.hidden)
     # Not a matrix product: there the last bit of a row depends on its place, and equal vectors must score alike.
-    hidden = np.einsum("nd,d->n", stored[:, :split], query.hidden.astype(np.float64))
-    routing = np.einsum("nd,d->n", stored[:, split:], query.routing.astype(np.float64))
-    weights = (query.hidden_weight, query.routing_weight)
-    scores = (weights[0] * hidden + weights[1] * routing) / sum(weights)
+    cosines = {
+        view: np.einsum("nd,d->n", block, query.blocks[view].astype(np.float64))
+        for view, block in split_blocks(stored, query.dims).items()
+    }
+    scores = sum(query.weights[view] * each for view, each in cosines.items()) / sum(query.weights.values())
     hits = [
         Hit(record, float(score), float(h), float(r))
-        for record, score, h, r in zip(candidates.records, scores, hidden, routing, strict=True)
+        for record, score, h, r in zip(candidates.records, scores, cosines["hs"], cosines["rw"], strict=True)
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.record.id))[:k]

@@ -68,11 +68,8 @@ def _card(service: Service) -> dict[str, Any]:
 
 
 def _items(vectors: Vectors, request: EmbeddingsRequest) -> Iterator[dict[str, Any]]:
-    views = {"hs": vectors.hidden, "rw": vectors.routing}
     for index, vector in enumerate(vectors.fused):
         item = {"object": "embedding", "index": index, "embedding": wire(vector, request.encoding_format)}
         for name in request.views:
-            rows = views[name]
-            assert rows is not None, "views are computed when they are asked for"
-            item[name] = wire(rows[index], request.encoding_format)
+            item[name] = wire(vectors.views[name][index], request.encoding_format)
         yield item

@@ -1,0 +1,127 @@
+"""The way from views to vectors: blocks by name, weights, and one vector for encode, index, server and evaluation."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from moee import MoEE
+from moee.data import calibration_texts
+from moee.errors import InputError
+from moee.method.calibration import batch_standardise
+from moee.method.config import RECIPES, EmbedderConfig
+from moee.method.fusion import VIEWS, join_blocks, query_vector, unit
+from moee.method.space import VectorSpace
+from moee.types import CalibrationMethod, Fusion, Views
+
+TEXTS = [f"sentence {number} about {word}" for number, word in enumerate(("cats", "dogs", "ships", "tea", "snow"))]
+FROZEN: tuple[CalibrationMethod, ...] = ("none", "zscore", "spectral")
+
+
+@pytest.fixture(scope="module")
+def model() -> MoEE:
+    embedder = MoEE.from_pretrained("fake")
+    embedder.calibrate(calibration_texts()[400:700])
+    return embedder
+
+
+@pytest.fixture(scope="module")
+def views(model: MoEE) -> Views:
+    return model.encode_views(TEXTS)
+
+
+@pytest.mark.parametrize("calibration", FROZEN)
+def test_blocks_have_names_an_order_and_the_calibration_of_the_space(
+    model: MoEE, views: Views, calibration: CalibrationMethod
+) -> None:
+    blocks = model.space(calibration=calibration).blocks(views)
+    assert tuple(blocks) == VIEWS == ("hs", "rw")
+    expected = (views.hidden_states, views.routing_weights)
+    if calibration != "none":
+        assert model.calibration is not None
+        expected = model.calibration.apply(views, calibration)
+    for found, wanted in zip(blocks.values(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("calibration", FROZEN)
+@pytest.mark.parametrize("fusion", get_args(Fusion))
+@pytest.mark.parametrize("normalize", [True, False])
+def test_vectors_are_those_of_encode_to_the_last_bit(
+    model: MoEE, views: Views, calibration: CalibrationMethod, fusion: Fusion, normalize: bool
+) -> None:
+    other = model.with_settings(calibration=calibration, fusion=fusion, normalize=normalize)
+    np.testing.assert_array_equal(other.space().vectors(views), other.encode(TEXTS))
+    np.testing.assert_array_equal(
+        model.space(calibration=calibration).replace(fusion=fusion, normalize=normalize).vectors(views),
+        other.encode(TEXTS),
+    )
+
+
+@pytest.mark.parametrize("fusion", get_args(Fusion))
+def test_the_formulas_of_the_four_fusions(model: MoEE, views: Views, fusion: Fusion) -> None:
+    space = model.space(fusion=fusion, alpha=0.7)
+    h, r = space.blocks(views).values()
+    expected = {
+        "hs": unit(h),
+        "rw": unit(r),
+        "concat": unit(np.concatenate([h, r], axis=1)),
+        "sum": np.concatenate([unit(h), np.float32(0.7**0.5) * unit(r)], axis=1) / np.float32(1.7**0.5),
+    }[fusion]
+    np.testing.assert_array_equal(space.vectors(views), expected)
+    assert sum(space.dims(views).values()) == expected.shape[1]
+    assert set(space.dims(views)) <= set(VIEWS)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 7.5])
+@pytest.mark.parametrize("fusion", ["hs", "rw", "sum"])
+def test_stored_units_asked_with_weights_score_as_the_cosine_of_vectors(
+    model: MoEE, views: Views, fusion: Fusion, alpha: float
+) -> None:
+    space = model.space()
+    units, weights = space.units(views), space.weights(fusion, alpha)
+    scores = query_vector(units, weights) @ join_blocks(units).T / sum(weights.values())
+    vectors = space.replace(fusion=fusion, alpha=alpha).vectors(views)
+    np.testing.assert_allclose(scores, model.similarity(vectors, vectors), atol=1e-5)
+
+
+def test_weights_are_the_configured_ones_unless_others_are_named(model: MoEE) -> None:
+    space = model.space(alpha=0.25)
+    assert space.weights() == {"hs": 1.0, "rw": 0.25}
+    assert space.weights(alpha=2) == {"hs": 1.0, "rw": 2.0}
+    assert space.weights("rw") == {"hs": 0.0, "rw": 1.0}
+    with pytest.raises(InputError, match="fusion='concat' cannot be searched"):
+        space.weights("concat")
+
+
+def test_alpha_is_the_number_or_that_of_the_statistics_or_one(model: MoEE) -> None:
+    assert model.calibration is not None
+    assert model.space().alpha == model.calibration.alpha("spectral") == model.alpha
+    assert model.space(calibration="zscore").alpha == model.calibration.alpha("zscore")
+    assert model.space(alpha=0.4).alpha == 0.4
+    assert VectorSpace(EmbedderConfig(calibration="none")).alpha == 1.0
+    assert VectorSpace(RECIPES["paper"]).alpha == 1.0
+
+
+def test_the_original_standardises_batches_of_every_method_but_its_hidden_states(views: Views) -> None:
+    paper = VectorSpace(RECIPES["paper"].replace(batch_size=3))
+    assert paper.is_by_batch
+    assert not paper.replace(fusion="hs").is_by_batch
+    np.testing.assert_array_equal(paper.replace(fusion="hs").vectors(views), views.hidden_states)
+    standard = batch_standardise(views.routing_weights, 3)
+    np.testing.assert_array_equal(paper.replace(fusion="rw").vectors(views), standard)
+
+
+def test_vectors_of_views_as_they_are_can_be_changed_without_changing_the_views(views: Views) -> None:
+    space = VectorSpace(EmbedderConfig(calibration="none", normalize=False, fusion="hs"))
+    before = views.hidden_states.copy()
+    space.vectors(views)[:] = 0
+    np.testing.assert_array_equal(views.hidden_states, before)
+
+
+def test_a_change_that_is_none_changes_nothing(model: MoEE) -> None:
+    space = model.space()
+    assert space.replace(fusion=None, alpha=None) is space
+    assert space.replace(alpha=np.float32(0.5)).config.alpha == 0.5
