@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float32]
 View = Literal["hs", "rw"]
 """Names of the views of a text, and so of the blocks of its vector."""
 Fusion = Literal["hs", "rw", "concat", "sum"]
+SearchFusion = Literal["hs", "rw", "sum"]
+"""Fusions whose cosine is a weighted mean of the views' own, so that an index can be asked with them."""
 Pooling = Literal["last_token", "mean", "weighted_mean"]
 Scoring = Literal["softmax", "native", "logits", "topk"]
 CalibrationMethod = Literal["none", "zscore", "spectral", "batch"]

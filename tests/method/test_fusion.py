@@ -21,7 +21,7 @@ from moee.method.fusion import (
     unit,
 )
 from moee.method.similarity import similarity
-from moee.types import Array, Fusion, View
+from moee.types import Array, Fusion, SearchFusion, View
 
 ALPHAS = [0.0, 0.3, 1.0, 7.5]
 
@@ -113,8 +113,10 @@ def test_what_is_no_alpha_is_shown(alpha: Any) -> None:
         check_alpha(alpha)
 
 
-def test_every_fusion_has_a_row() -> None:
+def test_every_fusion_has_a_row_and_those_that_weigh_cosines_can_be_searched() -> None:
     assert tuple(FUSIONS) == get_args(Fusion)
+    weighted = [name for name, row in FUSIONS.items() if row.weights is not None or len(row.views) == 1]
+    assert sorted(weighted) == sorted(get_args(SearchFusion))
 
 
 @pytest.mark.parametrize(("fusion", "weights"), [("hs", (1, 0)), ("rw", (0, 1)), ("sum", (1, 0.25))])

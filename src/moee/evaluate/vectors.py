@@ -144,7 +144,7 @@ def embed_under(views: Views, setting: Setting, space: VectorSpace) -> Embed:
     is standardised by itself, and hidden states alone are not at all.
 
     Args:
-        views: Of the task's texts.
+        views: Views of the task's texts.
         setting: Where routing weights come from.
         space: The configuration behind the setting, and its statistics, fitted with the same source of routing.
     """

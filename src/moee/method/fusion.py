@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError, check_choice
-from moee.types import Array, Fusion, View
+from moee.types import Array, Fusion, SearchFusion, View
 
 _Float = TypeVar("_Float", bound=np.floating)
 
@@ -40,11 +40,6 @@ class Blend:
 
     views: tuple[View, ...]
     weights: Callable[[float], tuple[float, ...]] | None = None
-
-    @property
-    def is_weighted(self) -> bool:
-        """Whether the cosine of two vectors is a weighted mean of the blocks' cosines, so that blocks can be stored."""
-        return self.weights is not None or len(self.views) == 1
 
 
 FUSIONS: Mapping[str, Blend] = MappingProxyType(
@@ -144,7 +139,7 @@ def query_vector(blocks: Mapping[View, Array], weights: Mapping[View, float]) ->
     return join_blocks({view: np.float32(weights[view]) * block for view, block in blocks.items()})
 
 
-def check_weighted(fusion: str, done: str) -> Fusion:
+def check_weighted(fusion: str, done: str) -> SearchFusion:
     """Return a fusion whose blocks can be kept apart.
 
     Args:
@@ -155,7 +150,7 @@ def check_weighted(fusion: str, done: str) -> Fusion:
         InputError: If its vectors are made of blocks at their own scale.
         UnknownNameError: If there is none of the name; suggests close matches.
     """
-    weighted: list[Fusion] = [name for name in get_args(Fusion) if FUSIONS[name].is_weighted]
+    weighted: tuple[SearchFusion, ...] = get_args(SearchFusion)
     if fusion in FUSIONS and fusion not in weighted:
         raise InputError(
             f"fusion={fusion!r} cannot be {done}: an index keeps each view at unit length, so that alpha can be chosen "

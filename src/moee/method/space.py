@@ -22,7 +22,7 @@ class VectorSpace:
 
     Attributes:
         config: Every choice between a text and its vector.
-        statistics: Frozen, of the configuration's prompt; None if it uses none.
+        statistics: Frozen statistics of the configuration's prompt; None if it uses none.
     """
 
     config: EmbedderConfig
@@ -53,7 +53,7 @@ class VectorSpace:
         """Return the calibrated blocks of some texts at their own scale.
 
         Args:
-            views: Of any texts; all of them, in their order, under `calibration="batch"`.
+            views: Views of any texts; all of them, in their order, under `calibration="batch"`.
 
         Returns:
             By name `(num_texts, dim of the block)` float32, in the order of a stored vector.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from moee.method.fusion import LARGEST_ALPHA
-from moee.types import Fusion
+from moee.types import Fusion, SearchFusion, View
 
 _VISIBLE = r"\S"
 _TEXT_SCHEMA = {"type": "string", "pattern": _VISIBLE, "description": "A text with at least one visible character."}
@@ -163,7 +163,7 @@ class EmbeddingsRequest(_Strict):
     alpha: Alpha = None
     prompt_name: Named = None
     truncate: Cut = None
-    views: list[Literal["hs", "rw"]] = Field(
+    views: list[View] = Field(
         default_factory=list,
         alias="return",
         description="Views that each item holds beside its vector: hidden states and routing weights, calibrated.",
@@ -300,7 +300,7 @@ class SearchRequest(_Strict):
 
     query: Text
     k: Annotated[int, Field(ge=1, le=_MAX_K), BeforeValidator(_whole)] = 10
-    fusion: Literal["hs", "rw", "sum"] | None = Field(None, description="Null as the index is configured.")
+    fusion: SearchFusion | None = Field(None, description="Null as the index is configured.")
     alpha: Alpha = None
     filter: str | None = Field(None, description="A condition on the fields, for example `year >= 2020`.")
 
