@@ -10,7 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from moee.errors import InputError, TextTypeError
-from moee.files.read import Columns, Row, has_column, read_rows, read_texts
+from moee.files.read import has_column, read_rows, read_texts
+from moee.files.rows import Columns, Place, Row
 
 
 def write(path: Path, content: str | bytes) -> str:
@@ -86,15 +87,16 @@ def test_compressed_files_are_read(tmp_path: Path, name: str, content: str, expe
         ("a.csv", b"text\nfine\nbro\xffken\n", "Line 3 of .* is not UTF-8"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": \n', "Line 2 of .* is not JSON"),
         ("a.jsonl", b'{"body": "x", "id": 1}\n', "Line 1 of .* has no column 'text'. Columns there: 'body', 'id'"),
+        ("a.csv", b"id,text\n1,x\n2\n", "Line 3 of .* has 1 cell, and the header has 2"),
         ("a.csv", b"id,body\n1,x\n", "has no column 'text'. Columns there: 'id', 'body'"),
-        ("a.csv", b'text\n"unfinished\n', "is not CSV"),
+        ("a.csv", b'text\n"unfinished\n', "Line 2 of .* begins a row whose last quote is never closed"),
         ("a.parquet", b"PAR1 no", "is not a Parquet file"),
         ("a.txt.gz", b"not gzip at all", "is not a whole gzip file"),
         ("a.txt.gz", gzip.compress(b"one\n" * 100)[:-9], "is not a whole gzip file"),
-        ("a.doc", b"x", r"Readable are .txt, .jsonl, .csv, .parquet"),
-        ("a", b"x", r"Readable are .txt, .jsonl, .csv, .parquet"),
+        ("a.doc", b"x", r"Readable are .txt, .jsonl, .csv, .tsv, .parquet"),
+        ("a", b"x", r"Readable are .txt, .jsonl, .csv, .tsv, .parquet"),
         ("a.parquet.gz", b"x", r"Readable are .txt"),
-        ("a.jsonl", b'{"text": "\\ud800"}\n', "half a surrogate pair"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "half of a surrogate pair"),
     ],
 )
 def test_unusable_files_are_refused_with_the_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -105,10 +107,9 @@ def test_unusable_files_are_refused_with_the_place(tmp_path: Path, name: str, co
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"text": "x"}\n{"text": 5}\n', "'text' on line 2 of .* is of type int: 5"),
-        ("a.jsonl", '{"text": null}\n', "'text' on line 1 of .* is missing"),
-        ("a.jsonl", "[1, 2]\n", "on line 1 of .* is of type list"),
-        ("a.csv", "id,text\n1,x\n2\n", "'text' on line 3 of .* is missing"),
+        ("a.jsonl", '{"text": "x"}\n{"text": 5}\n', r"'text' on line 2 of .* is no string but a number \(5\)"),
+        ("a.jsonl", '{"text": null}\n', "'text' on line 1 of .* is no string but null"),
+        ("a.jsonl", "[1, 2]\n", "on line 1 of .* is no string but a list"),
     ],
 )
 def test_values_that_are_not_strings_are_refused_with_the_line(
@@ -121,9 +122,11 @@ def test_values_that_are_not_strings_are_refused_with_the_line(
 def test_parquet_nulls_and_numbers_are_refused_with_the_row(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": ["one", None], "n": [1, 2]}), path)
-    with pytest.raises(TextTypeError, match=r"in row 1 of .* is missing"):
+    with pytest.raises(TextTypeError, match=r"in row 2 of .* is no string but null"):
         read_texts(str(path))
-    with pytest.raises(TextTypeError, match=r"in row 0 of .* is of type int: 1"):
+    with pytest.raises(
+        TextTypeError, match=r"The column 'n' of .* holds int64, not text. Columns of text there: 'text'"
+    ):
         read_texts(str(path), column="n")
     with pytest.raises(InputError, match=r"has no column 'body'. Columns there: 'text', 'n'"):
         read_texts(str(path), column="body")
@@ -157,12 +160,10 @@ def test_rows_bring_columns_as_the_format_gives_them(tmp_path: Path) -> None:
     table = write(tmp_path / "a.csv", "key,year,body,tag,other\n1,2020,one,,x\n")
     lines = write(tmp_path / "a.jsonl", '\n{"key": 1, "year": 2020, "body": "one", "other": [1]}\n')
     parquet.write_table(pa.table({"key": [1], "year": [2020], "body": ["one"], "tag": [None]}), tmp_path / "a.parquet")
-    assert read_rows(table, ALL) == [
-        Row(f"on line 2 of {table}", {"body": "one", "key": "1", "year": "2020", "tag": ""})
-    ]
-    assert read_rows(lines, ALL) == [Row(f"on line 2 of {lines}", {"body": "one", "key": 1, "year": 2020})]
+    assert read_rows(table, ALL) == [Row(Place(table, 2), {"body": "one", "key": "1", "year": "2020", "tag": ""})]
+    assert read_rows(lines, ALL) == [Row(Place(lines, 2), {"body": "one", "key": 1, "year": 2020})]
     values = {"body": "one", "key": 1, "year": 2020, "tag": None}
-    assert read_rows(str(tmp_path / "a.parquet"), ALL) == [Row(f"in row 0 of {tmp_path / 'a.parquet'}", values)]
+    assert read_rows(str(tmp_path / "a.parquet"), ALL) == [Row(Place(str(tmp_path / "a.parquet"), 1, "row"), values)]
 
 
 @pytest.mark.parametrize(

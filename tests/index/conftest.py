@@ -8,7 +8,7 @@ import pytest
 
 from moee import MoEE
 from moee.data import calibration_texts
-from moee.files.read import Columns
+from moee.files.rows import Columns
 from moee.index.records_from_file import Corpus, read_corpus
 
 WriteCorpus = Callable[..., Corpus]

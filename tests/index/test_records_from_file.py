@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from moee.errors import InputError, TextTypeError, UnknownNameError
-from moee.files.read import Columns
+from moee.files.rows import Columns
 from moee.index.manifest import Manifest, Source
 from moee.index.records_from_file import Corpus, read_addition, read_corpus
 from moee.stores.registry import StoreSpec
@@ -130,7 +130,11 @@ def test_json_fields_keep_their_types_and_may_be_missing(tmp_path: Path) -> None
         ([{"text": "a", "f": 1}, {"text": "b", "f": True}], Columns(fields=("f",)), r"of type boolean on line 2"),
         ([{"text": "a", "f": 2**63}], Columns(fields=("f",)), r"9223372036854775808; it must be a whole number"),
         ([{"text": "a", "f": float("nan")}], Columns(fields=("f",)), r"is nan; it must be a finite number"),
-        ([{"text": "a", "f": "\ud800"}], Columns(fields=("f",)), r"the field 'f' on line 1 .* half a surrogate pair"),
+        (
+            [{"text": "a", "f": "\ud800"}],
+            Columns(fields=("f",)),
+            r"the field 'f' on line 1 .* half of a surrogate pair",
+        ),
     ],
 )
 def test_unusable_rows_are_refused_with_the_line(
@@ -141,7 +145,7 @@ def test_unusable_rows_are_refused_with_the_line(
 
 
 def test_texts_that_are_no_strings_are_refused_with_the_line(tmp_path: Path) -> None:
-    with pytest.raises(TextTypeError, match=r"'text' on line 2 of .* is of type int: 5"):
+    with pytest.raises(TextTypeError, match=r"'text' on line 2 of .* is no string but a number"):
         read_corpus(jsonl(tmp_path / "a.jsonl", {"text": "a"}, {"text": 5}))
 
 
@@ -163,9 +167,9 @@ def test_fields_that_no_row_has_are_refused_with_close_matches(tmp_path: Path) -
 
 def test_empty_texts_are_refused_with_the_line_unless_they_are_wanted(tmp_path: Path) -> None:
     corpus = read_corpus(write(tmp_path / "a.txt", "a\n \nb\n"))
-    corpus.check_texts("encode")
-    with pytest.raises(InputError, match=r"The text on line 2 of .* is empty. Drop it"):
-        corpus.check_texts("error")
+    assert corpus.with_texts("encode") is corpus
+    with pytest.raises(InputError, match=r"'text' on line 2 of .* is only whitespace \(' '\). Drop the row."):
+        corpus.with_texts("error")
 
 
 def test_the_digest_is_that_of_the_records_not_of_the_bytes(tmp_path: Path) -> None:

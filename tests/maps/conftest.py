@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.files.read import Columns
+from moee.files.rows import Columns
 from moee.index.build import build_index
 from moee.index.fit import BuildOptions
 from moee.index.folder import IndexFolder, open_index

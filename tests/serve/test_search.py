@@ -13,7 +13,7 @@ import pytest
 
 from moee import MoEE
 from moee.data import calibration_texts
-from moee.files.read import Columns
+from moee.files.rows import Columns
 from moee.index.build import build_index
 from moee.index.fit import BuildOptions
 from moee.index.map_file import CorpusMap, MapOrigin, Topic, state_of

@@ -48,7 +48,7 @@ def demo(
       moee demo --query "Is it going to rain tomorrow?" --top 5
     """
     from moee.data import demo_queries, demo_sentences
-    from moee.files.read import check_text
+    from moee.files.text import check_text
 
     sentences = demo_sentences()
     queries = [(check_text(text, "--query"), "") for text in query or ()]

@@ -104,7 +104,7 @@ def build(
       moee index build corpus.parquet --out small.index --dims 256 --quantize int8 --report
       moee index build notes.txt --out notes.index --store postgresql://me@localhost/notes
     """
-    from moee.files.read import Columns
+    from moee.files.rows import Columns
     from moee.index.build import build_index
     from moee.index.fit import BuildOptions
     from moee.index.records_from_file import read_corpus

@@ -78,7 +78,7 @@ def search(
 
 def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None) -> None:
     """Report what is wrong before a model is loaded for it."""
-    from moee.files.read import check_text
+    from moee.files.text import check_text
     from moee.index.manifest import read_manifest
     from moee.method.fusion import check_alpha, check_weighted
     from moee.stores.filters import Filter

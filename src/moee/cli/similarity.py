@@ -71,7 +71,7 @@ def similarity(
 def _check(texts: list[str], *, explain: bool, as_query: bool, plot: Path | None, top: int) -> None:
     """Refuse what cannot be done before a model is loaded."""
     from moee.files.atomic import check_writable
-    from moee.files.read import check_text
+    from moee.files.text import check_text
     from moee.plots.figure_file import check_figure
 
     if len(texts) < 2:

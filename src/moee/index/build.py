@@ -84,7 +84,7 @@ def build_index(
     started = time.monotonic()
     folder, options = Path(folder).expanduser(), options or BuildOptions()
     check_embedder(embedder.config)
-    corpus.check_texts(embedder.config.on_empty)
+    corpus = corpus.with_texts(embedder.config.on_empty)
     parts = parts_of(folder)
     sample = Sample(corpus, embedder, parts, held_out=options.report, show_progress=show_progress)
     report = None
@@ -203,7 +203,7 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
         OutputError, StoreError, TruncationError, NonFiniteActivationsError: As `build_index`.
     """
     started = time.monotonic()
-    corpus.check_texts(searcher.embedder.config.on_empty)
+    corpus = corpus.with_texts(searcher.embedder.config.on_empty)
     index, records = searcher.index, corpus.records
     # named before anything is written, so that a stopped addition is known to be one
     index.manifest = index.manifest.with_source(source_of(corpus))

@@ -11,12 +11,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import BinaryIO
 
 from moee.errors import InputError, TextTypeError, UnknownNameError
-from moee.files.read import Columns, Row, check_text, has_column, read_rows
+from moee.files.read import TABLES, has_column, read_rows
+from moee.files.rows import Columns, Place, Reading, Row
+from moee.files.text import check_text
 from moee.index.manifest import Manifest
 from moee.stores.filters import describe_type, is_of_type
 from moee.stores.store import FieldType, Record, Value
@@ -29,9 +32,10 @@ _DIGEST_BYTES = 8
 # As people write them; `007` is a code and no number.
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?|[+-]?\.\d+([eE][+-]?\d+)?")
+_LONGEST_NUMBER = 1000  # Python refuses to make an integer of more than 4,300 digits
 _BOOLEANS = {"true": True, "false": False}
 
-Values = list[tuple[str, object]]
+Values = list[tuple[Place, Value]]
 """The values of a field, each with its place."""
 
 
@@ -45,13 +49,15 @@ class Corpus:
         records: Records in the file's order, with different ids.
         places: Place of each record, for messages.
         fields: The type of every field.
+        reading: How the file was read, with the rows that were left out.
     """
 
     label: str
     columns: Columns
     records: Sequence[Record]
-    places: Sequence[str]
+    places: Sequence[Place]
     fields: Mapping[str, FieldType]
+    reading: Reading = field(default_factory=Reading)
 
     def digest(self) -> str:
         """Return a SHA-256 of the records: of what was read, not of how the file is compressed or quoted."""
@@ -60,23 +66,28 @@ class Corpus:
             digest.update(json.dumps([record.id, record.text, record.fields], sort_keys=True).encode())
         return digest.hexdigest()
 
-    def check_texts(self, on_empty: EmptyText) -> None:
-        """Refuse empty texts, unless they are to be embedded.
+    def with_texts(self, on_empty: EmptyText) -> Corpus:
+        """Return the corpus without the records whose text is empty, unless such texts are to be embedded.
 
         Raises:
-            InputError: If a text has no visible character; names the place.
+            InputError: If a text has no visible character and bad rows are not skipped; names the place.
         """
-        for record, place in zip(self.records, self.places, strict=True):
-            if on_empty == "error" and not record.text.strip():
-                raise InputError(
-                    f"The text {place} is empty. Drop it, or embed the bare prompt in its place with --on-empty encode."
-                )
+        texts = [
+            Row(place, {self.columns.text: record.text})
+            for place, record in zip(self.places, self.records, strict=True)
+        ]
+        kept = {row.place for row in self.reading.with_text(texts, self.columns.text, on_empty)}
+        if len(kept) == len(texts):
+            return self
+        records = [record for place, record in zip(self.places, self.records, strict=True) if place in kept]
+        return replace(self, records=records, places=[place for place in self.places if place in kept])
 
 
 def read_corpus(
     source: str,
     columns: Columns | None = None,
     *,
+    reading: Reading | None = None,
     stdin: BinaryIO | None = None,
 ) -> Corpus:
     """Read the records of a file.
@@ -86,6 +97,7 @@ def read_corpus(
     Args:
         source: As `moee.files.read.read_texts`.
         columns: Which are read; without an id column, `id` is taken if the file has it.
+        reading: As `moee.files.read.read_texts`.
         stdin: As `moee.files.read.read_texts`.
 
     Raises:
@@ -93,27 +105,48 @@ def read_corpus(
         TextTypeError: If a text is not a string.
         MissingExtraError: If a Parquet file is given and pyarrow is not installed.
     """
-    columns = columns or Columns()
-    if columns.id is None and columns.text != DEFAULT_ID and has_column(source, DEFAULT_ID):
+    columns, reading = columns or Columns(), reading or Reading()
+    if columns.id is None and columns.text != DEFAULT_ID and has_column(source, DEFAULT_ID, reading=reading):
         columns = replace(columns, id=DEFAULT_ID)
-    return _corpus(source, columns, None, stdin)
+    return _corpus(source, columns, None, reading, stdin)
 
 
-def _corpus(source: str, columns: Columns, types: Mapping[str, FieldType] | None, stdin: BinaryIO | None) -> Corpus:
+def _corpus(
+    source: str,
+    columns: Columns,
+    types: Mapping[str, FieldType] | None,
+    reading: Reading,
+    stdin: BinaryIO | None,
+) -> Corpus:
     """Read records, their fields of the given types or of those that are found."""
-    rows = read_rows(source, columns, stdin=stdin)
-    ids = _digests(rows, columns.text) if columns.id is None else list(_ids(rows, columns.id))
-    from_csv = source.lower().removesuffix(".gz").endswith(".csv")
-    typed = {
-        name: _typed(name, _values(rows, name), None if types is None else types[name], from_csv=from_csv)
-        for name in columns.fields
-    }
-    fields = {name: kind for name, (kind, _) in typed.items()}
+    rows = read_rows(source, columns, reading=reading, stdin=stdin)
+    _check_fields(rows, columns.fields)
+    from_csv = Path(source.lower().removesuffix(".gz")).suffix in TABLES
+    if not from_csv:
+        rows = _good(rows, lambda row: _plain_fields(row, columns.fields), reading)
+    fields = types or {name: _type_of(name, _values(rows, name), from_csv=from_csv) for name in columns.fields}
+    rows = _good(rows, lambda row: _typed_fields(row, fields, from_csv=from_csv), reading)
+    if columns.id is None:
+        ids = _digests(rows, columns.text)
+    else:
+        rows, ids = _with_ids(rows, columns.id, reading)
+    reading.check_left(rows)
     records = [
-        Record(key, row.values[columns.text], {name: values[place] for name, (_, values) in typed.items()})
-        for place, (key, row) in enumerate(zip(ids, rows, strict=True))
+        Record(key, row.values[columns.text], {name: row.values[name] for name in fields})
+        for key, row in zip(ids, rows, strict=True)
     ]
-    return Corpus(source, columns, records, [row.place for row in rows], fields)
+    return Corpus(source, columns, records, [row.place for row in rows], fields, reading)
+
+
+def _good(rows: Sequence[Row], convert: Callable[[Row], Row], reading: Reading) -> list[Row]:
+    """Return the rows that can be converted, as they are then."""
+    kept = []
+    for row in rows:
+        try:
+            kept.append(convert(row))
+        except (InputError, TextTypeError) as error:
+            reading.leave_out(row.place, error)
+    return kept
 
 
 def read_addition(
@@ -122,6 +155,7 @@ def read_addition(
     *,
     text_column: str | None = None,
     id_column: str | None = None,
+    reading: Reading | None = None,
     stdin: BinaryIO | None = None,
 ) -> Corpus:
     """Read the records of a file that is to be added to an index.
@@ -131,6 +165,7 @@ def read_addition(
         source: As `read_corpus`.
         text_column: Holds the texts; None is that of the build.
         id_column: Holds the ids; None is that of the build.
+        reading: As `read_corpus`.
         stdin: As `read_corpus`.
 
     Raises:
@@ -144,7 +179,7 @@ def read_addition(
             "text would not replace the one it stands for. Leave --id-column out, or build another index with it."
         )
     columns = Columns(text_column or built.text_column, id_column or built.id_column, tuple(types))
-    return _corpus(source, columns, types, stdin)
+    return _corpus(source, columns, types, reading or Reading(), stdin)
 
 
 def _digests(rows: Sequence[Row], column: str) -> list[str]:
@@ -157,39 +192,53 @@ def _digests(rows: Sequence[Row], column: str) -> list[str]:
     return ids
 
 
-def _ids(rows: Sequence[Row], column: str) -> Iterator[str]:
-    seen: dict[str, str] = {}
-    for row in rows:
-        value = row.values[column]
-        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-            shown = "empty" if value in (None, "") else f"{repr(value)[:60]}, a {type(value).__name__}"
-            raise InputError(f"The id {column!r} {row.place} is {shown}. Every id must be a string or a whole number.")
-        key = check_text(str(value), f"{column!r} {row.place}")
+def _with_ids(rows: Sequence[Row], column: str, reading: Reading) -> tuple[list[Row], list[str]]:
+    """Return the rows whose id is one and is new, and the ids."""
+    seen: dict[str, Place] = {}
+
+    def check(row: Row) -> Row:
+        key = _id(row, column)
         if key in seen:
             raise InputError(
                 f"The id {key!r} {row.place} is also that {seen[key]}. Every text needs its own; "
                 "name another column with --id-column."
             )
         seen[key] = row.place
-        yield key
+        return row
+
+    return _good(rows, check, reading), list(seen)
+
+
+def _id(row: Row, column: str) -> str:
+    value = row.values[column]
+    is_empty = value is None or (isinstance(value, str) and not value.strip())
+    if is_empty or isinstance(value, bool) or not isinstance(value, (str, int)):
+        shown = "empty" if is_empty else f"{repr(value)[:60]}, a {type(value).__name__}"
+        raise InputError(f"The id {column!r} {row.place} is {shown}. Every id must be a string or a whole number.")
+    return check_text(str(value), f"{column!r} {row.place}")
+
+
+def _check_fields(rows: Sequence[Row], names: Sequence[str]) -> None:
+    for name in names:
+        if not any(name in row.values for row in rows):
+            found = sorted({column for row in rows for column in row.values})
+            raise UnknownNameError("field", name, found, hint="No row of the file has it. Name fields with --fields.")
 
 
 def _values(rows: Sequence[Row], name: str) -> Values:
-    values = [(row.place, row.values.get(name)) for row in rows]
-    if not any(name in row.values for row in rows):
-        found = sorted({column for row in rows for column in row.values})
-        raise UnknownNameError("field", name, found, hint="No row of the file has it. Name fields with --fields.")
-    return values
+    return [(row.place, row.values.get(name)) for row in rows]
 
 
-def _typed(name: str, values: Values, kind: FieldType | None, *, from_csv: bool) -> tuple[FieldType, list[Value]]:
-    """Return the type of a field and its values in that type."""
-    if from_csv:
-        kind = kind or _csv_type(values)
-        return kind, [_checked(name, place, _from_csv(value, kind), kind) for place, value in values]
-    plain = [(place, _plain(name, place, value)) for place, value in values]
-    kind = kind or _type_of(name, plain)
-    return kind, [_checked(name, place, value, kind) for place, value in plain]
+def _plain_fields(row: Row, names: Sequence[str]) -> Row:
+    return Row(row.place, {**row.values, **{name: _plain(name, row.place, row.values.get(name)) for name in names}})
+
+
+def _typed_fields(row: Row, fields: Mapping[str, FieldType], *, from_csv: bool) -> Row:
+    typed: dict[str, Value] = {}
+    for name, kind in fields.items():
+        value = row.values.get(name)
+        typed[name] = _checked(name, row.place, _from_csv(value, kind) if from_csv else value, kind)
+    return Row(row.place, {**row.values, **typed})
 
 
 def _csv_type(values: Values) -> FieldType:
@@ -211,7 +260,7 @@ def _from_csv(value: object, kind: FieldType) -> Value:
     if value in (None, ""):
         return None
     text = str(value)
-    if kind == "integer" and _INTEGER.fullmatch(text):
+    if kind == "integer" and _INTEGER.fullmatch(text) and len(text) <= _LONGEST_NUMBER:
         return int(text)
     if kind == "number" and _NUMBER.fullmatch(text):
         return float(text)
@@ -220,7 +269,7 @@ def _from_csv(value: object, kind: FieldType) -> Value:
     return text
 
 
-def _plain(name: str, place: str, value: object) -> Value:
+def _plain(name: str, place: Place, value: object) -> Value:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()  # Parquet has types for them; as text they sort as they should
     if value is None or isinstance(value, (str, bool, int, float)):
@@ -231,9 +280,11 @@ def _plain(name: str, place: str, value: object) -> Value:
     )
 
 
-def _type_of(name: str, values: Sequence[tuple[str, Value]]) -> FieldType:
+def _type_of(name: str, values: Values, *, from_csv: bool) -> FieldType:
     """Return the type that all values have; whole numbers among others are numbers."""
-    first: dict[FieldType, str] = {}
+    if from_csv:
+        return _csv_type(values)
+    first: dict[FieldType, Place] = {}
     for place, value in values:
         if value is not None:
             first.setdefault(_type_of_value(value), place)
@@ -256,7 +307,7 @@ def _type_of_value(value: Value) -> FieldType:
     return "number" if isinstance(value, float) else "string"
 
 
-def _checked(name: str, place: str, value: Value, kind: FieldType) -> Value:
+def _checked(name: str, place: Place, value: Value, kind: FieldType) -> Value:
     if value is None:
         return None
     if not is_of_type(value, kind):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moee.embedder import MoEE
 from moee.errors import InputError
-from moee.files.read import STDIN
+from moee.files.lines import STDIN
 from moee.index.fit import BuildOptions
 from moee.index.manifest import Manifest, Source
 from moee.index.records_from_file import Corpus

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 
 from moee.errors import InputError, UnknownNameError, check_choice
-from moee.files.read import check_text
+from moee.files.text import check_text
 from moee.stores.filters import describe_type, is_of_type
 from moee.stores.store import FieldType, Layout, Record, Value
 from moee.types import Array
