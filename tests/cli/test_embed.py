@@ -164,7 +164,7 @@ def test_unusable_values_are_refused_with_what_is_allowed(
         ("a.jsonl", '{"text": "x"}\n{"text": 5}\n', 2, "'text' on line 2 of"),
         ("a.jsonl", '{"text": "x"}\n{"text"\n', 2, "Line 2 of"),
         ("a.txt", "", 2, "holds no texts"),
-        ("a.docx", "x", 2, "Readable are .txt, .jsonl, .csv, .parquet"),
+        ("a.docx", "x", 2, "Readable are .txt, .jsonl, .csv, .tsv, .parquet"),
     ],
 )
 def test_unusable_files_are_refused_with_the_place(

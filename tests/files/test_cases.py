@@ -175,17 +175,17 @@ def test_a_line_longer_than_any_text_is_refused(tmp_path: Path) -> None:
 
 def test_lines_are_counted_where_rows_begin(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", 'id,text\n1,"two\nlines"\n\n2,"three\n\nlines",x\n3,fine\n')
-    with pytest.raises(InputError, match="Line 5 of .* has 3 cells, and the header has 2"):
+    with pytest.raises(InputError, match=r"Line 5 of .* has 3 cells, and the header has 2"):
         read_texts(source)
     broken = write(tmp_path / "b.csv", 'id,text\n1,"two\nlines"\n2,"it "is"\n')
-    with pytest.raises(InputError, match="Line 4 of .* is not CSV: text follows"):
+    with pytest.raises(InputError, match=r"Line 4 of .* is not CSV: text follows"):
         read_texts(broken)
 
 
 def test_a_quote_that_is_never_closed_is_no_single_row(tmp_path: Path) -> None:
     source = write(tmp_path / "a.csv", 'id,text\n1,fine\n2,"open\n3,lost\n')
     for reading in (Reading(), Reading(on_bad_row="skip")):
-        with pytest.raises(InputError, match="Line 3 of .* begins a row whose last quote is never closed: .* line 4"):
+        with pytest.raises(InputError, match=r"Line 3 of .* begins a row whose last quote is never closed: .* line 4"):
             read_texts(source, reading=reading)
 
 
@@ -276,5 +276,5 @@ def test_rejects_lie_beside_the_output() -> None:
 
 
 def test_an_unknown_way_with_bad_rows_is_refused() -> None:
-    with pytest.raises(InputError, match="Unknown value of --on-bad-row 'ignore'. Choose from: error, skip"):
+    with pytest.raises(InputError, match=r"Unknown value of --on-bad-row 'ignore'. Choose from: error, skip"):
         Reading(on_bad_row="ignore")  # type: ignore[arg-type]

@@ -355,7 +355,7 @@ def test_a_failure_keeps_what_was_finished_and_the_same_call_goes_on(fake: MoEE,
 
 def test_empty_texts_are_refused_with_the_line_before_anything_is_written(fake: MoEE, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    with pytest.raises(InputError, match=r"The text on line 2 of .* is empty"):
+    with pytest.raises(InputError, match=r"on line 2 of .* is empty"):
         build_index(tmp_path / "index", read_corpus(str(tmp_path / "a.txt")), fake)
     assert not (tmp_path / "index").exists()
     assert not parts_of(tmp_path / "index").exists()

@@ -166,7 +166,9 @@ class Reading:
             InputError: With the first reason.
         """
         if self.rejects and not kept:
-            raise InputError(f"No row can be used; {len(self.rejects)} were left out. The first: {self.rejects[0].error}")
+            raise InputError(
+                f"No row can be used; {len(self.rejects)} were left out. The first: {self.rejects[0].error}"
+            )
 
     def write_rejects(self, path: Path) -> None:
         """Write the rejects, one JSON object a line with `file`, `line` and `reason`; without any, remove the file.
