@@ -14,9 +14,8 @@ import hashlib
 import json
 import logging
 import uuid
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from moee.files.atomic import atomic_file
 from moee.method.config import EmbedderConfig
 from moee.method.prompts import render
 from moee.method.routing import score_layers
-from moee.method.texts import TruncationWarning
+from moee.method.texts import counting_cuts
 from moee.progress import progress_bar
 from moee.types import Views
 
@@ -152,7 +151,7 @@ class ViewStore:
                 waiting.clear()
 
         with (
-            nullcontext() if self._strict else _cuts_counted(description, len(missing), config),
+            self._counting(description, len(missing), config.max_length),
             progress_bar(description, len(missing), enabled=self._show_progress) as advance,
         ):
 
@@ -170,6 +169,12 @@ class ViewStore:
                 model.encode_views(texts, projections=self._projections, on_batch=finished)
             finally:
                 keep()  # what was finished before a failure or an interrupt
+
+    def _counting(self, description: str, num_texts: int, max_length: int | None) -> AbstractContextManager[None]:
+        if self._strict:
+            return nullcontext()
+        advice = "A larger max length (--max-length) keeps more."
+        return counting_cuts(num_texts, max_length, advice=advice, label=f"{description}: ")
 
     def _write(self, folder: Path, keys: Sequence[bytes], parts: Sequence[Views]) -> None:
         """Write one file of finished texts, and open it."""
@@ -237,26 +242,6 @@ def _capture_settings(config: EmbedderConfig, *, strict: bool) -> dict[str, Any]
     settings["scoring"] = "logits" if config.routing_pooling == "last_token" else config.scoring
     lenient = {"truncate": "warn", "on_empty": "encode"}
     return {**settings, **({name: getattr(config, name) for name in lenient} if strict else lenient)}
-
-
-@contextmanager
-def _cuts_counted(description: str, num_texts: int, config: EmbedderConfig) -> Iterator[None]:
-    """Log how many texts were cut instead of a warning; show other warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for each in caught:
-        if isinstance(each.message, TruncationWarning):
-            logger.warning(
-                "%s: %d of %d prompts were longer than %s tokens and were cut; the prompt's end was kept. "
-                "A larger max length (--max-length) keeps more.",
-                description,
-                each.message.num_texts,
-                num_texts,
-                config.max_length or "the model's limit of",
-            )
-        else:
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def _is_wanted(layer: int, config: EmbedderConfig, routed: Sequence[int], num_layers: int) -> bool:

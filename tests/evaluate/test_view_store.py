@@ -213,7 +213,7 @@ def test_cut_prompts_are_counted_once_for_all_files(
     num_cut = sum(len(sequence) > 13 for sequence in backend.tokenize(prompts))
     assert 0 < num_cut < len(TEXTS)
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"STS12: {num_cut} of {len(TEXTS)} prompts were longer than 13 tokens")
+    assert record.getMessage().startswith(f"STS12: {num_cut} of {len(TEXTS)} texts were cut to 13 tokens;")
 
 
 # --- runs that are stopped -----------------------------------------------------------------------------------------

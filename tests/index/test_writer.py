@@ -69,7 +69,7 @@ def test_cut_texts_are_counted_once_over_all_windows(
     wanted = [Record(f"t{row}", f"w{row} " * (5 if row % 10 == 0 else 2)) for row in range(30)]
     Writer(model, store, None).write(wanted, range(30))
     assert [message for message in caplog.messages if "cut" in message] == [
-        "3 of 30 texts were cut to the model's limit or --max-length; the prompt's end was kept. "
+        "3 of 30 texts were cut to 3 tokens; the prompt's end was kept. "
         "--truncate error refuses such texts, end cuts without a word."
     ]
     store.close()

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from moee.embedder import MoEE
 from moee.errors import NonFiniteActivationsError
 from moee.index.searcher import blocks_of
 from moee.method.fusion import join_blocks
-from moee.method.texts import TruncationWarning
+from moee.method.texts import counting_cuts
 from moee.progress import progress_bar
 from moee.stores.reduce import Reducer
 from moee.stores.store import Record, Store
 from moee.types import Views, join_views
-
-logger = logging.getLogger("moee")
 
 WINDOW_ROWS = 4096
 """Texts given to the model at once: enough to bring similar lengths together, few enough to bound memory."""
@@ -26,6 +21,7 @@ SWEEP_BYTES = 1 << 30
 """Views of the texts given at once to a model that is read from disk, which is read again for each such window."""
 FLUSH_S = 5.0
 """Longest time that finished texts wait to be written: what a kill can lose, and what a store writes in one go."""
+_ADVICE = "--truncate error refuses such texts, end cuts without a word."
 
 
 class Writer:
@@ -62,35 +58,35 @@ class Writer:
         """
         if not len(rows):
             return
-        window = self._window()
+        size = self._window_size()
         with (
-            _counting_cuts(len(rows)),
+            counting_cuts(len(rows), self._documents.config.max_length, advice=_ADVICE),
             progress_bar("Embedding", len(rows), enabled=self._show_progress, unit="texts") as advance,
         ):
-            for start in range(0, len(rows), window):
-                chosen = rows[start : start + window]
-                batch = _Batch(self, [records[row] for row in chosen])
+            for start in range(0, len(rows), size):
+                chosen = rows[start : start + size]
+                window = _Window(self, [records[row] for row in chosen])
 
-                def finished(places: Sequence[int], views: Views, batch: _Batch = batch) -> None:
-                    batch.add(places, views)
+                def finished(places: Sequence[int], views: Views, window: _Window = window) -> None:
+                    window.add(places, views)
                     advance(len(places))
 
                 try:
-                    self._documents.encode_views([record.text for record in batch.records], on_batch=finished)
+                    self._documents.encode_views([record.text for record in window.records], on_batch=finished)
                 except NonFiniteActivationsError as error:
                     row = chosen[error.row]
                     raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text[:60]) from error
                 finally:
-                    batch.flush()  # what was finished before a failure or an interrupt
+                    window.flush()  # what was finished before a failure or an interrupt
 
-    def _window(self) -> int:
+    def _window_size(self) -> int:
         info = self._documents.info
         if info.weights == "memory":
             return WINDOW_ROWS
         return max(WINDOW_ROWS, SWEEP_BYTES // (4 * (info.hidden_size + sum(info.num_experts))))
 
 
-class _Batch:
+class _Window:
     """Finished texts that wait to be written."""
 
     def __init__(self, writer: Writer, records: Sequence[Record]) -> None:
@@ -111,22 +107,3 @@ class _Batch:
             self._writer.write_views([self.records[place] for place in places], views)
             self._waiting.clear()
         self._flushed = time.monotonic()
-
-
-@contextmanager
-def _counting_cuts(num_texts: int) -> Iterator[None]:
-    """Say once how many texts were cut, instead of once for every window; show other warnings."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    cuts = [each.message.num_texts for each in caught if isinstance(each.message, TruncationWarning)]
-    for each in caught:
-        if not isinstance(each.message, TruncationWarning):
-            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    if cuts:
-        logger.warning(
-            "%d of %d texts were cut to the model's limit or --max-length; the prompt's end was kept. "
-            "--truncate error refuses such texts, end cuts without a word.",
-            sum(cuts),
-            num_texts,
-        )

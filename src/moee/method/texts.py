@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from moee.errors import InputError, TextTypeError, TruncationError
 from moee.method.prompts import RenderedPrompts, clean
 from moee.types import Cleaning, EmptyText, Truncate
+
+logger = logging.getLogger("moee")
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
@@ -26,6 +30,31 @@ class TruncationWarning(UserWarning):
     def __init__(self, message: str, *, num_texts: int) -> None:
         super().__init__(message)
         self.num_texts = num_texts
+
+
+@contextmanager
+def counting_cuts(num_texts: int, max_length: int | None, *, advice: str, label: str = "") -> Iterator[None]:
+    """Log once how many texts were cut, instead of a warning for every call; show other warnings.
+
+    Args:
+        num_texts: Texts that are encoded inside the context.
+        max_length: Limit that the caller set, in tokens; None is the model's.
+        advice: What to do about it, for the message.
+        label: Words before the message, such as the name of a task and a colon.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    cuts = 0
+    for each in caught:
+        if isinstance(each.message, TruncationWarning):
+            cuts += each.message.num_texts
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if cuts:
+        limit = f"{max_length} tokens" if max_length else "the model's limit"
+        said = "%s%d of %d texts were cut to %s; the prompt's end was kept. %s"
+        logger.warning(said, label, cuts, num_texts, limit, advice)
 
 
 def check_texts(texts: Sequence[str], *, on_empty: EmptyText) -> list[str]:
