@@ -19,7 +19,7 @@ from written_pages import write_or_check
 from moee.bench import tables
 from moee.bench.contestants import ENTRIES
 from moee.bench.shapes import SHAPES
-from moee.evaluate.report import markdown_table
+from moee.evaluate.result_files import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks" / "results" / "performance"

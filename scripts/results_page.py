@@ -21,8 +21,8 @@ from results_says import sentences
 from results_scores import FLOOR, FUSIONS, RECIPES, Key, Scores
 from written_pages import write_or_check
 
-from moee.evaluate.report import markdown_table
-from moee.evaluate.tasks import METRICS, TASK_TYPES, TASKS
+from moee.evaluate.result_files import markdown_table
+from moee.evaluate.tasks import TASK_DATA, TASK_TYPES, TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks" / "results" / "evaluation"
@@ -212,7 +212,7 @@ def _task_table(scores: Scores, recipe: str, statistics: str) -> list[str]:
         found = [scores.rows(key).get(task.name) for key in keys]
         alpha = found[-1]["alpha"] if found[-1] is not None else None
         cells = ["" if row is None else f"{row['score']:.1f}" for row in found]
-        rows.append([task.name, METRICS[task.task_type], *cells, "" if alpha is None else f"{alpha:.3f}"])
+        rows.append([task.name, TASK_DATA[task.task_type].metric, *cells, "" if alpha is None else f"{alpha:.3f}"])
     return markdown_table(["task", "metric", ">TF-IDF", *(f">{fusion}" for fusion in FUSIONS), ">alpha of sum"], rows)
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from moee.evaluate.controls import NEGLIGIBLE
-from moee.evaluate.tasks import TASK_TYPES, Task, TaskType, task_row
+from moee.evaluate.tasks import TASK_TYPES, Task, task_row
 
 FUSIONS = ("hs", "rw", "concat", "sum")
 RECIPES = ("default", "paper")
@@ -16,7 +16,7 @@ STATISTICS = ("none", "builtin", "corpus", "batch")
 """In the order of every table."""
 
 Row = dict[str, Any]
-"""One record of `moee.evaluate.report.record`."""
+"""One record of `moee.evaluate.result_files.record`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,9 @@ class Scores:
         found = {key.statistics for key in self._rows if key.recipe == recipe}
         return [each for each in STATISTICS if each in found]
 
-    def type_means(self, key: Key) -> dict[TaskType, float]:
+    def type_means(self, key: Key) -> dict[str, float]:
         """Return the mean score of each task type, in points; a type that lacks one of its tasks has none."""
-        means: dict[TaskType, float] = {}
+        means: dict[str, float] = {}
         for kind in TASK_TYPES:
             rows = [self.rows(key).get(task.name) for task in self.counted if task.task_type == kind]
             values = [row["score"] for row in rows if row is not None]

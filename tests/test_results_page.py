@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.evaluate import report
+from moee.evaluate import result_files
 from moee.evaluate.runner import evaluate, expand_settings
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import task_row
@@ -74,7 +74,8 @@ def measured(sets: Path, cache: Path, *, limit: int | None, controls: bool, reci
     settings = expand_settings(recipes=recipes, calibration_texts=["none", "corpus"] if controls else ["corpus"])
     evaluation = evaluate(study, [task_row(name) for name in names], settings, controls=controls)
     assert not any(each.failed for each in evaluation.skipped)
-    read: dict[str, Any] = json.loads(json.dumps(report.document(study, evaluation, seconds=1.0), allow_nan=False))
+    found = result_files.document(study, evaluation, seconds=1.0)
+    read: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
     return read
 
 
@@ -312,7 +313,7 @@ def test_tables_of_the_paper_are_shown(
     sets: Path, render: Callable[[Files], str], tmp_path: Path, modules: dict[str, ModuleType]
 ) -> None:
     """From files of `moee reproduce` itself."""
-    from moee.evaluate.reproduce.artefact import Options
+    from moee.evaluate.reproduce.exhibit import Options
     from moee.evaluate.reproduce.run import Run
     from moee.evaluate.reproduce.targets import TARGETS
     from moee.evaluate.reproduce.writer import document

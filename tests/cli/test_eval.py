@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from moee.evaluate.tasks import TASKS
 from tests.cli.conftest import Run
 from tests.evaluate.conftest import write_set
-from tests.evaluate.scoring.miniatures import write_miniature
+from tests.evaluate.tasks.miniatures import write_miniature
 
 FAKE = ("-m", "fake", "--calibration-texts", "none")
 NO_DATA = {"MOEE_DATA": ""}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.evaluate.tuning import METHODS, tune_alpha
+from moee.evaluate.alpha.tune import METHODS, tune_alpha
 from tests.cli.conftest import Run
 
 SUBJECTS = ("cats", "rates", "rain", "bonds", "snow", "dogs")

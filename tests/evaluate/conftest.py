@@ -14,7 +14,7 @@ from moee import MoEE
 from moee.backends.fake import FakeBackend
 from moee.evaluate.study import Study
 from moee.types import Activations, CapturePlan
-from tests.evaluate.scoring.miniatures import MINIATURES, write_miniature
+from tests.evaluate.tasks.miniatures import MINIATURES, write_miniature
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 Rows = Iterable[dict[str, Any]]

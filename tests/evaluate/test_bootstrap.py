@@ -17,8 +17,7 @@ from moee.evaluate.bootstrap import (
     paired_mean_difference,
     statistic_of,
 )
-from moee.evaluate.datasets import Numbers
-from moee.evaluate.scoring.score import TaskScore
+from moee.evaluate.tasks import Numbers, TaskScore
 
 
 def make_score(items: Numbers, targets: Numbers | None, statistic: str) -> TaskScore:

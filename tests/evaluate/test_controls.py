@@ -13,11 +13,10 @@ import pytest
 from moee import EmbedderConfig, MoEE
 from moee.backends.fake import FakeBackend
 from moee.errors import InputError
-from moee.evaluate.baselines import tfidf_score
 from moee.evaluate.bootstrap import Interval
 from moee.evaluate.controls import Control, control_settings, oracle_alpha, points, verdict
-from moee.evaluate.scoring.score import TaskScore
 from moee.evaluate.study import Study
+from moee.evaluate.tasks import TaskScore, tfidf_score
 from moee.evaluate.vectors import Setting
 from moee.types import Activations, Array, CapturePlan
 

@@ -16,12 +16,9 @@ from moee.backends.fake import FakeBackend
 from moee.errors import OutputError, UnknownNameError
 from moee.evaluate import runner
 from moee.evaluate import study as study_module
-from moee.evaluate.baselines import tfidf_score
-from moee.evaluate.datasets import DataError
 from moee.evaluate.runner import FLOOR, Evaluation, Result, evaluate, expand_settings, type_means
-from moee.evaluate.scoring import score
 from moee.evaluate.study import Study
-from moee.evaluate.tasks import Task, select_tasks
+from moee.evaluate.tasks import DataError, Task, score, select_tasks, tfidf_score
 from moee.evaluate.vectors import Setting
 from moee.types import Activations, CapturePlan
 from tests.evaluate.conftest import CountingBackend, write_set
@@ -315,7 +312,7 @@ def test_a_cache_that_cannot_be_written_stops_the_run_and_keeps_what_was_found(
         if facts["task"] == "WikiQA":
             raise OutputError("no room")
 
-    monkeypatch.setattr("moee.evaluate.results.ScoreStore.put", full)
+    monkeypatch.setattr("moee.evaluate.score_cache.ScoreStore.put", full)
     with pytest.raises(OutputError, match="no room"):
         evaluate(
             make_study(broken), tasks("STS12", "WikiQA"), PLAIN, on_task=lambda partial: seen.extend(partial.results)

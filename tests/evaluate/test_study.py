@@ -13,15 +13,13 @@ from moee import MoEE
 from moee.data import calibration_texts
 from moee.errors import InputError, UnknownNameError
 from moee.evaluate import study as study_module
-from moee.evaluate.baselines import tfidf_score
-from moee.evaluate.datasets import DataError, Indices, load_task
-from moee.evaluate.scoring import score
-from moee.evaluate.scoring.classification import draw_samples
-from moee.evaluate.study import Study, needed_rows
+from moee.evaluate.study import Study
+from moee.evaluate.tasks import DataError, Indices, load_task, score, tfidf_score
+from moee.evaluate.tasks.classification import draw_samples
 from moee.evaluate.vectors import RoutingSource, Setting
 from moee.types import Array
 from tests.evaluate.conftest import CountingBackend, write_set
-from tests.evaluate.scoring.miniatures import MINIATURES, classification, write_miniature
+from tests.evaluate.tasks.miniatures import MINIATURES, classification, write_miniature
 
 MakeStudy = Callable[..., Study]
 PLAIN = Setting(calibration_texts="none", fusion="sum", alpha=0.5)
@@ -120,7 +118,7 @@ def test_only_training_texts_that_are_drawn_are_embedded(
     write_miniature(tmp_path / "data", "EmotionClassification", files)
     study = Study(embedder, tmp_path / "data", cache=tmp_path / "cache")
     data: Any = study.task("EmotionClassification")
-    rows = needed_rows(data)
+    rows = data.embedded()
     drawn = draw_samples(data.train_labels, 16, 10, 42)
     wanted = {int(data.train[place]) for each in drawn for place in each} | set(data.test.tolist())
     assert set(rows.tolist()) == wanted

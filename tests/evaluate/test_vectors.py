@@ -12,19 +12,17 @@ import pytest
 
 from moee import EmbedderConfig, MoEE
 from moee.errors import InputError, UnknownNameError
-from moee.evaluate.datasets import STSData
 from moee.evaluate.reproduce.original import embed as original
 from moee.evaluate.reproduce.original import summed_similarity
-from moee.evaluate.scoring import score
 from moee.evaluate.study import Study
-from moee.evaluate.tasks import task_row
+from moee.evaluate.tasks import STSData, score, task_row
 from moee.evaluate.vectors import CalibrationTexts, RoutingSource, Setting, with_source
 from moee.method.calibration import batch_standardise
 from moee.method.fusion import unit
 from moee.method.similarity import similarity_pairwise
 from moee.types import CalibrationMethod, Fusion, Scoring, Views
 from tests.evaluate.conftest import GOLDEN
-from tests.evaluate.scoring.miniatures import write_miniature
+from tests.evaluate.tasks.miniatures import write_miniature
 
 FUSIONS = get_args(Fusion)
 SOURCES: tuple[RoutingSource, ...] = ("router", "shuffled")

@@ -118,7 +118,7 @@ def evaluate(
 
         wanted = [task.name for task in select_tasks(_names(tasks))]
     if folder is not None:
-        from moee.evaluate.datasets import check_folder
+        from moee.evaluate.tasks import check_folder
 
         check_folder(folder)
     if out is not None:
@@ -145,7 +145,7 @@ def evaluate(
 def _run(
     study: Study, names: list[str], settings: list[Setting], controls: bool, out: Path | None, *, as_json: bool
 ) -> None:
-    from moee.evaluate import report
+    from moee.evaluate import result_files
     from moee.evaluate.runner import evaluate as run
     from moee.evaluate.tasks import task_row
 
@@ -153,7 +153,7 @@ def _run(
 
     def keep(evaluation: Evaluation) -> None:
         if out is not None:
-            report.write(study, evaluation, out, seconds=time.perf_counter() - started)
+            result_files.write(study, evaluation, out, seconds=time.perf_counter() - started)
 
     tasks = [task_row(name) for name in names]
     _announce(study, tasks, settings)
@@ -161,7 +161,7 @@ def _run(
     seconds = time.perf_counter() - started
     keep(evaluation)
     if as_json:
-        print_json(report.document(study, evaluation, seconds=seconds))
+        print_json(result_files.document(study, evaluation, seconds=seconds))
     else:
         _print(evaluation)
     note(f"{len({result.task for result in evaluation.results})} tasks in {seconds:.0f} s{f' -> {out}' if out else ''}")
@@ -183,19 +183,19 @@ def _announce(study: Study, tasks: list[Task], settings: list[Setting]) -> None:
 
 
 def _print(evaluation: Evaluation) -> None:
-    from moee.evaluate import report
+    from moee.evaluate import result_files
 
     if evaluation.results:
-        print_table(*report.task_table(evaluation), title="Main score x 100")
+        print_table(*result_files.task_table(evaluation), title="Main score x 100")
         print_text()
-        print_table(*report.summary_table(evaluation), title="Mean by task type")
-    if (clusters := report.clustering_table(evaluation))[1]:
+        print_table(*result_files.summary_table(evaluation), title="Mean by task type")
+    if (clusters := result_files.clustering_table(evaluation))[1]:
         print_text()
         print_table(*clusters, title="Clustering, corrected for chance (AMI, ARI)")
     if evaluation.gains:
         print_text()
-        print_table(*report.gains_table(evaluation), title="sum minus hs, with 95 % bootstrap intervals")
-    if (controls := report.controls_table(evaluation))[1]:
+        print_table(*result_files.gains_table(evaluation), title="sum minus hs, with 95 % bootstrap intervals")
+    if (controls := result_files.controls_table(evaluation))[1]:
         print_text()
         print_table(*controls, title="Controls")
         for each in evaluation.verdicts:

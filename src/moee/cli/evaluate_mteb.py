@@ -39,8 +39,8 @@ def run_in_mteb(
     Raises:
         InputError: If mteb has no such task, its data cannot be had, or a setting cannot be run on a hub task.
     """
-    from moee.evaluate.mteb_bridge import mteb_task, run_mteb
-    from moee.evaluate.mteb_encoder import describe_model, encoder_from_embed, encoder_from_embedder, setting_experiment
+    from moee.evaluate.mteb.encoder import describe_model, encoder_from_embed, encoder_from_embedder, setting_experiment
+    from moee.evaluate.mteb.run import mteb_task, run_mteb
     from moee.evaluate.study import Study as LocalStudy
 
     study = LocalStudy(embedder, folder, **study_options) if folder is not None else None

@@ -15,7 +15,7 @@ from moee.cli.groups import Running, grouped
 from moee.errors import InputError
 
 if TYPE_CHECKING:
-    from moee.evaluate.reproduce.artefact import Artefact, Options
+    from moee.evaluate.reproduce.exhibit import Exhibit, Options
     from moee.evaluate.reproduce.targets import Target
     from moee.evaluate.study import Study
 
@@ -103,7 +103,7 @@ def _make_all(
     One of several that has no data is left out with a note; if none has, that is an error.
     """
     from moee.evaluate.reproduce.run import NoDataError, Run, limited
-    from moee.evaluate.reproduce.writer import write_artefact
+    from moee.evaluate.reproduce.writer import write_exhibit
 
     runs: dict[int | None, Run] = {}  # targets that use the same rows share what they computed
     summary: list[dict[str, Any]] = []
@@ -115,26 +115,26 @@ def _make_all(
         note(f"{target.name}: {target.shows} ({'all rows' if used is None else f'at most {used} rows of each task'})")
         started = time.perf_counter()
         try:
-            artefact = target.make(run)
+            exhibit = target.make(run)
         except NoDataError as error:
             if len(chosen) == 1:
                 raise
             note(f"{target.name} was not made: {error}")
             summary.append({"target": target.name, "not_made": str(error), "files": []})
             continue
-        written = write_artefact(artefact, out, run={**_about(run.study, wanted), "limit": used})
-        summary.append(_summary(artefact, written, time.perf_counter() - started))
+        written = write_exhibit(exhibit, out, run={**_about(run.study, wanted), "limit": used})
+        summary.append(_summary(exhibit, written, time.perf_counter() - started))
     if not any(each["files"] for each in summary):
         raise InputError(f"None of the targets could be made. {summary[-1]['not_made']}")
     return summary
 
 
-def _summary(artefact: Artefact, written: list[Path], seconds: float) -> dict[str, Any]:
+def _summary(exhibit: Exhibit, written: list[Path], seconds: float) -> dict[str, Any]:
     return {
-        "target": artefact.name,
-        "title": artefact.title,
+        "target": exhibit.name,
+        "title": exhibit.title,
         "seconds": round(seconds, 3),
-        "notes": list(artefact.notes),
+        "notes": list(exhibit.notes),
         "files": [str(path) for path in written],
     }
 
@@ -156,7 +156,7 @@ def _about(study: Study, wanted: Options) -> dict[str, Any]:
 
 def _options(limit: int | None, tasks: str | None, prompts: str, *, keep_items: bool, seed: int) -> Options:
     from moee.errors import check_choice
-    from moee.evaluate.reproduce.artefact import Options
+    from moee.evaluate.reproduce.exhibit import Options
     from moee.evaluate.reproduce.paper_scores import PROMPTS
     from moee.evaluate.tasks import task_row
 

@@ -15,7 +15,7 @@ from moee.cli.groups import Method, Running, grouped
 from moee.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from moee.evaluate.tuning import AlphaChoice, ScoredPairs, Tuning
+    from moee.evaluate.alpha.tune import AlphaChoice, ScoredPairs, Tuning
 
 PAIR_COLUMNS = ("text_a", "text_b", "score")
 
@@ -59,8 +59,8 @@ def tune_alpha(
       moee tune-alpha corpus.jsonl -m my-embedder --method agreement --out tuned
       moee tune-alpha corpus.jsonl --method labels --pairs scored.csv --out tuned
     """
-    from moee.evaluate.tuning import COMPARE_PROMPT, METHODS
-    from moee.evaluate.tuning import tune_alpha as tune
+    from moee.evaluate.alpha.tune import COMPARE_PROMPT, METHODS
+    from moee.evaluate.alpha.tune import tune_alpha as tune
     from moee.files.read import read_texts
 
     check_choice("method", method, METHODS)
@@ -91,7 +91,7 @@ def read_pairs(path: Path) -> ScoredPairs:
     Raises:
         InputError: If it is another format, lacks a column, or a score is no finite number; names the row.
     """
-    from moee.evaluate.tuning import ScoredPairs
+    from moee.evaluate.alpha.tune import ScoredPairs
     from moee.files.read import input_format, read_texts
 
     if input_format(path) != ".csv":

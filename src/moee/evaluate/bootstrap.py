@@ -17,8 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from moee.errors import InputError, UnknownNameError
-from moee.evaluate.datasets import Indices, Numbers
-from moee.evaluate.scoring.score import TaskScore
+from moee.evaluate.tasks import Indices, Numbers, TaskScore
 
 RESAMPLES = 2000
 """Default number of draws: the ends of a 95 % interval then rest on 50 draws each."""

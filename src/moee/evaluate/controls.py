@@ -14,8 +14,8 @@ from typing import Literal, get_args
 
 from moee.errors import InputError
 from moee.evaluate.bootstrap import RESAMPLES, Interval, paired_mean_difference
-from moee.evaluate.scoring.score import TaskScore
 from moee.evaluate.study import Study
+from moee.evaluate.tasks import TaskScore
 from moee.evaluate.vectors import Setting
 from moee.types import ModelInfo, Scoring
 

@@ -10,12 +10,10 @@ from typing import Literal
 import numpy as np
 
 from moee.errors import InputError, MoEEError, OutputError
-from moee.evaluate.baselines import tfidf_score
 from moee.evaluate.bootstrap import Interval, paired_difference
 from moee.evaluate.controls import Control, Verdict, control_settings, oracle_alpha, verdict
-from moee.evaluate.scoring import TaskScore
 from moee.evaluate.study import Study
-from moee.evaluate.tasks import TASK_TYPES, Task, TaskType
+from moee.evaluate.tasks import TASK_TYPES, Task, TaskScore, tfidf_score
 from moee.evaluate.vectors import CalibrationTexts, Setting
 from moee.progress import progress_bar
 from moee.types import Fusion, Scoring
@@ -278,9 +276,9 @@ def _verdicts(evaluation: Evaluation) -> list[TypeVerdict]:
     return found
 
 
-def type_means(results: dict[str, Result]) -> dict[TaskType, float]:
+def type_means(results: dict[str, Result]) -> dict[str, float]:
     """Return the mean main score of each task type, x 100, over the tasks of one setting."""
-    means: dict[TaskType, float] = {}
+    means: dict[str, float] = {}
     for kind in TASK_TYPES:
         counted = [result for result in results.values() if result.task.task_type == kind and result.task.in_means]
         scores = [result.score.main for result in counted]

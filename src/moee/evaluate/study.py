@@ -11,12 +11,21 @@ import numpy as np
 from moee.data import calibration_texts
 from moee.embedder import MoEE
 from moee.errors import InputError
-from moee.evaluate.datasets import ClassificationData, DataError, Indices, TaskData, check_folder, load_task
-from moee.evaluate.results import ScoreStore, folder_digest
-from moee.evaluate.scoring import TaskScore, score
-from moee.evaluate.scoring.classification import draw_samples
-from moee.evaluate.tasks import task_row
-from moee.evaluate.vectors import Embed, Setting, embed_under, with_source
+from moee.evaluate.score_cache import ScoreStore, folder_digest
+from moee.evaluate.tasks import (
+    SEED,
+    TASK_DATA,
+    DataError,
+    Embed,
+    Indices,
+    TaskData,
+    TaskScore,
+    check_folder,
+    load_task,
+    score,
+    task_row,
+)
+from moee.evaluate.vectors import Setting, embed_under, with_source
 from moee.files.atomic import cache_dir
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import find_statistics
@@ -31,8 +40,6 @@ CORPUS_LIMIT = 1000
 """Default number of documents of a retrieval task, for the same reason."""
 _RECENT = 3
 """Views of so many tasks and scorings are held in memory: the settings of a task come one after another."""
-SEED = 42
-"""Of samples and clusters; mteb's."""
 
 
 class Study:
@@ -116,7 +123,7 @@ class Study:
         for known, kept, rows, views in self._recent:
             if known is data and kept == wanted:
                 return rows, views
-        rows = needed_rows(data)
+        rows = data.embedded()
         views = self.views([data.texts[row] for row in rows], config, description=data.name)
         self._recent = [*self._recent[-_RECENT + 1 :], (data, wanted, rows, views)]
         return rows, views
@@ -222,7 +229,7 @@ class Study:
             "task": name,
             "data": self.digest(name),
             "limit": self.limit,
-            "corpus_limit": self.corpus_limit if row.task_type == "Retrieval" else None,
+            "corpus_limit": self.corpus_limit if TASK_DATA[row.task_type].has_corpus else None,
             "split": self.split,
             "seed": SEED,
         }
@@ -241,17 +248,8 @@ class Study:
         return config.replace(max_length=self.max_length)
 
 
-def needed_rows(data: TaskData) -> Indices:
-    """Return the rows of `data.texts` that scoring will embed: all but the training texts that no run draws."""
-    if not isinstance(data, ClassificationData):
-        return np.arange(len(data.texts))
-    row = task_row(data.name)
-    drawn = draw_samples(data.train_labels, row.samples_per_label, row.runs, SEED)
-    return np.unique(np.concatenate([data.train[each] for each in drawn] + [data.test]))
-
-
 def _settings(config: EmbedderConfig) -> dict[str, object]:
     return {name: value for name, value in config.to_dict().items() if name != "format_version"}
 
 
-__all__ = ["CORPUS_LIMIT", "MAX_LENGTH", "DataError", "Study", "needed_rows"]
+__all__ = ["CORPUS_LIMIT", "MAX_LENGTH", "SEED", "DataError", "Study"]

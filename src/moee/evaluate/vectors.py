@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from moee.errors import InputError, check_choice
-from moee.evaluate.datasets import Indices
+from moee.evaluate.tasks import Indices
 from moee.method.config import RECIPES, EmbedderConfig, recipe_config
 from moee.method.fusion import FUSIONS, check_alpha
 from moee.method.prompts import PROMPTS, resolve_prompt

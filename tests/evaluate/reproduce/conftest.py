@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.evaluate.reproduce.artefact import Options
+from moee.evaluate.reproduce.exhibit import Options
 from moee.evaluate.reproduce.run import Run
 from moee.evaluate.study import Study
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from moee import MoEE
-from moee.evaluate.reproduce.artefact import Options
+from moee.evaluate.reproduce.exhibit import Options
 from moee.evaluate.reproduce.run import Run, original_setting
 from moee.evaluate.reproduce.score_tables import ORIGINAL
 from moee.evaluate.reproduce.targets import TARGETS
@@ -45,8 +45,8 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     for prompt in PROMPTS:  # the rows done right are not the subject here, and thousands of sentences take long
         model.with_settings(prompt=prompt).calibrate(everything)
     study = Study(model, data, cache=data / "cache", max_length=None)
-    artefact = TARGETS["table8"].make(Run(study, Options(keep_items=True)))
-    return artefact.items["STS12"]
+    exhibit = TARGETS["table8"].make(Run(study, Options(keep_items=True)))
+    return exhibit.items["STS12"]
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

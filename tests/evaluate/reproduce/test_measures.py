@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moee.evaluate.datasets import STSData
 from moee.evaluate.reproduce.clusters import agreement
-from moee.evaluate.reproduce.pairs import THRESHOLD, chance, rank_errors
+from moee.evaluate.reproduce.right_pairs import THRESHOLD, chance, rank_errors
 from moee.evaluate.reproduce.subsets import spread_pairs, spread_texts
+from moee.evaluate.tasks import STSData
 
 
 def test_rank_errors_by_hand() -> None:

@@ -12,19 +12,19 @@ import pytest
 from moee import MoEE
 from moee.errors import InputError, MissingExtraError, UnknownNameError
 from moee.evaluate.reproduce import targets
-from moee.evaluate.reproduce.artefact import Artefact, Options
+from moee.evaluate.reproduce.exhibit import Exhibit, Options
 from moee.evaluate.reproduce.paper_scores import METHOD_NAMES, paper_score
 from moee.evaluate.reproduce.run import NoDataError, Run, original_setting, right_setting
 from moee.evaluate.reproduce.score_tables import ARTEFACT, FLOOR, ORIGINAL, RIGHT
 from moee.evaluate.reproduce.targets import TARGETS, check_packages, select_targets
-from moee.evaluate.reproduce.writer import write_artefact
+from moee.evaluate.reproduce.writer import write_exhibit
 from moee.evaluate.study import Study
 
 MakeRun = Callable[..., Run]
 
 
-def rows_of(artefact: Artefact, **wanted: str) -> list[dict[str, Any]]:
-    records = artefact.tables[0].records()
+def rows_of(exhibit: Exhibit, **wanted: str) -> list[dict[str, Any]]:
+    records = exhibit.tables[0].records()
     return [row for row in records if all(row[name] == value for name, value in wanted.items())]
 
 
@@ -47,38 +47,38 @@ def test_packages_for_pictures_are_missed_before_any_work(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_target_is_made_and_written(name: str, run: Run, tmp_path: Path) -> None:
-    artefact = TARGETS[name].make(run)
-    written = write_artefact(artefact, tmp_path, run={"model": "fake"})
-    assert artefact.name == name
-    assert artefact.notes
-    assert all(table.rows for table in artefact.tables)
+    exhibit = TARGETS[name].make(run)
+    written = write_exhibit(exhibit, tmp_path, run={"model": "fake"})
+    assert exhibit.name == name
+    assert exhibit.notes
+    assert all(table.rows for table in exhibit.tables)
     assert {f"{name}.{kind}" for kind in ("json", "csv", "md")} <= {path.name for path in written}
-    assert bool(artefact.pictures) == name.startswith("figure")
+    assert bool(exhibit.pictures) == name.startswith("figure")
     for picture in (path for path in written if path.suffix in (".png", ".svg")):
         assert picture.stat().st_size > 5_000
 
 
 def test_a_score_table_shows_both_ways_the_paper_and_the_floor(run: Run) -> None:
-    artefact = TARGETS["table8"].make(run)
+    exhibit = TARGETS["table8"].make(run)
     for method, name in METHOD_NAMES.items():
         original, right = (
-            rows_of(artefact, prompt="prompteol", method=name, computed=way)[0] for way in (ORIGINAL, RIGHT)
+            rows_of(exhibit, prompt="prompteol", method=name, computed=way)[0] for way in (ORIGINAL, RIGHT)
         )
         assert original["STS12"] == 100 * run.study.score("STS12", original_setting(method, "prompteol")).main
         assert right["STS12"] == 100 * run.study.score("STS12", right_setting(method, "prompteol")).main
-        published = rows_of(artefact, prompt="prompteol", method=name, computed="paper, OLMoE-1B-7B")[0]
+        published = rows_of(exhibit, prompt="prompteol", method=name, computed="paper, OLMoE-1B-7B")[0]
         assert published["STS12"] == paper_score("STS12", "OLMoE-1B-7B", "prompteol", method)
         mean = (published["STS12"] + published["STS13"]) / 2
         assert published["Mean of the paper's tasks that were run"] == pytest.approx(mean)
-    assert rows_of(artefact, computed=FLOOR)[0]["STS12"] > 20  # texts of one topic share words
-    assert any("STS14" in note and "no data" in note for note in artefact.notes)
+    assert rows_of(exhibit, computed=FLOOR)[0]["STS12"] > 20  # texts of one topic share words
+    assert any("STS14" in note and "no data" in note for note in exhibit.notes)
 
 
 def test_without_prompt_the_original_quotes_the_text_and_we_do_not(run: Run) -> None:
     assert original_setting("hs", "none").prompt == "quoted"
     assert right_setting("hs", "none").prompt == "none"
-    artefact = TARGETS["table8"].make(run)
-    quoted = rows_of(artefact, prompt="none", method="HS", computed=ORIGINAL)[0]["STS12"]
+    exhibit = TARGETS["table8"].make(run)
+    quoted = rows_of(exhibit, prompt="none", method="HS", computed=ORIGINAL)[0]["STS12"]
     assert quoted == 100 * run.study.score("STS12", original_setting("hs", "none")).main
 
 
@@ -86,12 +86,12 @@ def test_without_prompt_the_original_quotes_the_text_and_we_do_not(run: Run) -> 
     ("name", "task"), [("table9", "EmotionClassification"), ("table11", "TwentyNewsgroupsClustering")]
 )
 def test_sums_of_labels_are_named_artefacts(name: str, task: str, run: Run) -> None:
-    artefact = TARGETS[name].make(run)
-    row = rows_of(artefact, prompt="prompteol", method="MoEE (sum)", computed=ARTEFACT)[0]
+    exhibit = TARGETS[name].make(run)
+    row = rows_of(exhibit, prompt="prompteol", method="MoEE (sum)", computed=ARTEFACT)[0]
     one_vector = run.study.score(task, original_setting("sum", "prompteol")).main
     assert row[task] != pytest.approx(100 * one_vector, abs=1e-6)
-    assert any("artefact" in note for note in artefact.notes)
-    assert not rows_of(artefact, prompt="prompteol", method="MoEE (sum)", computed=ORIGINAL)
+    assert any("artefact" in note for note in exhibit.notes)
+    assert not rows_of(exhibit, prompt="prompteol", method="MoEE (sum)", computed=ORIGINAL)
 
 
 def test_stand_ins_are_marked_and_in_no_mean_beside_the_papers(run: Run) -> None:
@@ -124,8 +124,8 @@ def test_items_are_kept_on_request_only(make_run: MakeRun, run: Run) -> None:
 
 
 def test_tasks_can_be_chosen(make_run: MakeRun) -> None:
-    artefact = TARGETS["table8"].make(make_run(tasks=("STS13",), prompts=("prompteol",)))
-    row = rows_of(artefact, method="HS", computed=RIGHT)[0]
+    exhibit = TARGETS["table8"].make(make_run(tasks=("STS13",), prompts=("prompteol",)))
+    row = rows_of(exhibit, method="HS", computed=RIGHT)[0]
     assert row["STS13"] is not None
     assert "STS12" not in row
 
@@ -147,9 +147,9 @@ def test_a_target_without_data_says_what_it_needs(name: str, embedder: MoEE, set
 
 
 def test_limits_are_used_and_stated(make_run: MakeRun) -> None:
-    artefact = TARGETS["figure4"].make(make_run(limit=20))
-    assert artefact.settings["pairs"] == 20
-    assert "20 pairs" in artefact.notes[0]
+    exhibit = TARGETS["figure4"].make(make_run(limit=20))
+    assert exhibit.settings["pairs"] == 20
+    assert "20 pairs" in exhibit.notes[0]
 
 
 def test_the_ablation_agrees_with_table8_where_they_overlap(make_run: MakeRun) -> None:

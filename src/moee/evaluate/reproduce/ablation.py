@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from moee.evaluate.datasets import Numbers, STSData
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Table
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Table
 from moee.evaluate.reproduce.original import paired_similarity, summed_similarity
-from moee.evaluate.reproduce.pairs import STS_TASKS
 from moee.evaluate.reproduce.paper_scores import paper
+from moee.evaluate.reproduce.right_pairs import STS_TASKS
 from moee.evaluate.reproduce.run import Run, limited
 from moee.evaluate.reproduce.subsets import spread_pairs
+from moee.evaluate.tasks import Numbers, STSData
 from moee.method.calibration import batch_standardise
 from moee.method.config import recipe_config
 from moee.types import LayerChoice, Pooling, Views
@@ -35,7 +35,7 @@ _HIDDEN: Mapping[str, tuple[Pooling, LayerChoice]] = MappingProxyType(
 _ROUTING: Mapping[str, Pooling] = MappingProxyType({"rw last token": "last_token", "rw all tokens": "mean"})
 
 
-def table5(run: Run) -> Artefact:
+def table5(run: Run) -> Exhibit:
     """Make table 5: HS and RW of the last token or all tokens, of the last layer or all layers."""
     tasks = run.chosen(_TASKS, what="table5")
     scores: dict[str, dict[str, float]] = {}
@@ -55,7 +55,7 @@ def table5(run: Run) -> Artefact:
         rows.append((variant, f"paper, {published['model']}", *(theirs[task] for task in tasks), _mean(theirs, tasks)))
     columns = ("variant", "computed", *tasks, "Mean of these tasks")
     counts = ", ".join(f"{task} {count}" for task, count in pairs.items())
-    return Artefact(
+    return Exhibit(
         "table5",
         "Table 5: tokens and layers",
         (Table("table5", "STS: Spearman of cosine similarity and score, points of 100", columns, tuple(rows)),),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moee.evaluate.datasets import ClusteringData, TaskData
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Picture, Table
-from moee.evaluate.reproduce.pairs import STS_TASKS
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Picture, Table
 from moee.evaluate.reproduce.paper_scores import METHOD_NAMES, paper
 from moee.evaluate.reproduce.pictures import draw_word_clouds
+from moee.evaluate.reproduce.right_pairs import STS_TASKS
 from moee.evaluate.reproduce.run import Run, limited, original_setting, right_setting
 from moee.evaluate.reproduce.score_tables import ORIGINAL, RIGHT
 from moee.evaluate.reproduce.subsets import spread_texts
+from moee.evaluate.tasks import ClusteringData, TaskData
 from moee.evaluate.vectors import Setting
 from moee.plots.topics import RESTARTS, Labels, kmeans, topic_words
 from moee.types import Array, Fusion
@@ -63,7 +63,7 @@ def agreement(a: Labels, b: Labels) -> dict[str, float]:
     }
 
 
-def table1(run: Run) -> Artefact:
+def table1(run: Run) -> Exhibit:
     """Make table 1: agreement of the k-means clusters of HS and RW, with what chance and k-means itself would give."""
     rows: list[tuple[Cell, ...]] = []
     used: dict[str, dict[str, int]] = {}
@@ -85,7 +85,7 @@ def table1(run: Run) -> Artefact:
         "Jaccard of clusters",
         "exact match, %",
     )
-    return Artefact(
+    return Exhibit(
         "table1",
         "Table 1: agreement of the clusters of HS and RW",
         (Table("table1", "Agreement of two k-means clusterings", columns, tuple(rows), decimals=3),),
@@ -101,7 +101,7 @@ def table1(run: Run) -> Artefact:
     )
 
 
-def figure3(run: Run) -> Artefact:
+def figure3(run: Run) -> Exhibit:
     """Make figure 3: the words that set the clusters of HS and of RW apart."""
     task = _cluster_tasks(run, "figure3")[0]
     data, _ = _texts(run, task)
@@ -122,7 +122,7 @@ def figure3(run: Run) -> Artefact:
         draw_word_clouds(figure, clouds, run.options.seed)
 
     columns = ("view", "cluster", "texts", f"the {WORDS} words that mark it most")
-    return Artefact(
+    return Exhibit(
         "figure3",
         "Figure 3: topics of the clusters of HS and RW",
         (Table("figure3", f"Clusters of {len(data.texts)} texts of {task}", columns, tuple(rows)),),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Picture, Table
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Picture, Table
 from moee.evaluate.reproduce.paper_scores import (
     METHOD_NAMES,
     METHODS,
@@ -20,7 +20,7 @@ from moee.evaluate.reproduce.paper_scores import (
 from moee.evaluate.reproduce.pictures import Bars, draw_bars
 from moee.evaluate.reproduce.run import Run, TypeTasks, right_setting
 from moee.evaluate.reproduce.score_tables import FLOOR, ORIGINAL, RIGHT, notes, points, settings
-from moee.evaluate.scoring import TaskScore
+from moee.evaluate.tasks import TaskScore
 from moee.types import Fusion
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ class _Means:
         return [None] * sum(1 for each in self.types if each.stand_ins)
 
 
-def table3(run: Run) -> Artefact:
+def table3(run: Run) -> Exhibit:
     """Make table 3: means of the task types, with and without a prompt."""
     means = _Means.of(run, "table3")
     rows = [row for prompt in run.options.prompts for row in _prompt_rows(run, means, prompt)]
-    return _artefact(run, means, "table3", "Table 3: means by task type", rows)
+    return _exhibit(run, means, "table3", "Table 3: means by task type", rows)
 
 
-def table4(run: Run) -> Artefact:
+def table4(run: Run) -> Exhibit:
     """Make table 4: means of the task types with PromptEOL, beside trained models."""
     means = _Means.of(run, "table4")
     rows = _prompt_rows(run, means, "prompteol")
@@ -84,10 +84,10 @@ def table4(run: Run) -> Artefact:
         ("", name, "paper, trained, as published", *means.published(row))
         for name, row in paper()["trained_baselines"].items()
     ]
-    return _artefact(run, means, "table4", "Table 4: means by task type, beside trained models", rows)
+    return _exhibit(run, means, "table4", "Table 4: means by task type, beside trained models", rows)
 
 
-def figure1(run: Run) -> Artefact:
+def figure1(run: Run) -> Exhibit:
     """Make figure 1: hidden states against MoEE (sum), by task type."""
     means = _Means.of(run, "figure1")
     methods: tuple[Fusion, ...] = ("hs", "sum")
@@ -96,15 +96,15 @@ def figure1(run: Run) -> Artefact:
         rows += _ours(run, means, "prompteol", method)
         rows += _papers(run, means, "prompteol", method)
     rows.append(("", "", FLOOR, *means.cells(run.floor)))
-    artefact = _artefact(run, means, "figure1", "Figure 1: HS and MoEE by task type", rows)
-    picture = Picture("figure1", "HS and MoEE (sum), PromptEOL", (11, 5), _bars(run, artefact.tables[0]))
-    return Artefact(artefact.name, artefact.title, artefact.tables, artefact.notes, (picture,), artefact.settings)
+    exhibit = _exhibit(run, means, "figure1", "Figure 1: HS and MoEE by task type", rows)
+    picture = Picture("figure1", "HS and MoEE (sum), PromptEOL", (11, 5), _bars(run, exhibit.tables[0]))
+    return Exhibit(exhibit.name, exhibit.title, exhibit.tables, exhibit.notes, (picture,), exhibit.settings)
 
 
-def _artefact(run: Run, means: _Means, name: str, title: str, rows: list[tuple[Cell, ...]]) -> Artefact:
+def _exhibit(run: Run, means: _Means, name: str, title: str, rows: list[tuple[Cell, ...]]) -> Exhibit:
     columns = ("prompt", "method", "computed", *means.columns)
     table = Table(name, "Mean of the main scores, points of 100", columns, tuple(rows))
-    return Artefact(name, title, (table,), (*notes(run, means.types), _AVERAGE_NOTE), settings=settings(run))
+    return Exhibit(name, title, (table,), (*notes(run, means.types), _AVERAGE_NOTE), settings=settings(run))
 
 
 def _prompt_rows(run: Run, means: _Means, prompt: str) -> list[tuple[Cell, ...]]:

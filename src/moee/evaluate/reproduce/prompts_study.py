@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moee.evaluate.datasets import Numbers, STSData
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Picture, Table
-from moee.evaluate.reproduce.pairs import STS_TASKS, pair_similarities
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Picture, Table
 from moee.evaluate.reproduce.paper_scores import METHOD_NAMES, paper
 from moee.evaluate.reproduce.pictures import draw_boxes, draw_heat_map
+from moee.evaluate.reproduce.right_pairs import STS_TASKS, pair_similarities
 from moee.evaluate.reproduce.run import Run, limited, original_setting
 from moee.evaluate.reproduce.score_tables import ORIGINAL
 from moee.evaluate.reproduce.subsets import spread_pairs
+from moee.evaluate.tasks import Numbers, STSData
 from moee.method.prompts import PAPER_PROMPTS
 from moee.types import Fusion
 
@@ -42,7 +42,7 @@ def _spearman(a: Numbers, b: Numbers) -> float:
     return float(spearmanr(a, b).statistic)
 
 
-def figure4(run: Run) -> Artefact:
+def figure4(run: Run) -> Exhibit:
     """Make figure 4: how alike the similarities of HS and RW are under nine prompts."""
     task = run.chosen(STS_TASKS, what="figure4")[0]
     data = _pairs(run, task)
@@ -59,7 +59,7 @@ def figure4(run: Run) -> Artefact:
     def draw(figure: Figure) -> None:
         draw_heat_map(figure, labels, matrix, "Spearman correlation")
 
-    return Artefact(
+    return Exhibit(
         "figure4",
         "Figure 4: agreement between prompts",
         (_block_means(matrix), Table("matrix", title, ("similarities by", *labels), tuple(rows))),
@@ -94,7 +94,7 @@ def _block_means(matrix: npt.NDArray[np.float64]) -> Table:
     return Table("figure4", "Mean Spearman between prompts", ("similarities of", "here", "paper"), rows)
 
 
-def figure5(run: Run) -> Artefact:
+def figure5(run: Run) -> Exhibit:
     """Make figure 5: the spread of scores over nine prompts."""
     methods: tuple[Fusion, ...] = ("hs", "rw", "sum")
     scores: dict[str, dict[str, list[float]]] = {METHOD_NAMES[method]: {} for method in methods}
@@ -114,7 +114,7 @@ def figure5(run: Run) -> Artefact:
         series = {method: [values[task] for task in tasks] for method, values in scores.items()}
         draw_boxes(figure, tasks, series, "Spearman × 100 (one point a prompt)")
 
-    return Artefact(
+    return Exhibit(
         "figure5",
         "Figure 5: scores over nine prompts",
         (_spread(scores, tasks), _every_prompt(scores, tasks)),

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from moee.errors import InputError
-from moee.evaluate.artefacts import score_artefact
-from moee.evaluate.baselines import floors
-from moee.evaluate.reproduce.artefact import Options
+from moee.evaluate.reproduce.averaged_ids import score_averaged_ids
+from moee.evaluate.reproduce.exhibit import Options
 from moee.evaluate.reproduce.paper_scores import paper_tasks, reference_models
-from moee.evaluate.scoring import TaskScore
 from moee.evaluate.study import SEED, Study
-from moee.evaluate.tasks import TASKS, task_row
+from moee.evaluate.tasks import TASKS, TaskScore, floors, task_row
 from moee.evaluate.vectors import Setting
 from moee.types import Fusion
 
@@ -140,7 +138,7 @@ class Run:
         """
         setting = original_setting(fusion, prompt)
         if fusion == "sum" and task_row(task).task_type in ("Classification", "Clustering"):
-            return self._remembered(task, f"artefact {prompt}", lambda: self._artefact(task, setting))
+            return self._remembered(task, f"averaged ids {prompt}", lambda: self._averaged_ids(task, setting))
         return self.score(task, setting)
 
     def floor(self, task: str) -> TaskScore | None:
@@ -152,10 +150,10 @@ class Run:
     def _is_chosen(self, task: str) -> bool:
         return not self.options.tasks or task in self.options.tasks
 
-    def _artefact(self, task: str, setting: Setting) -> TaskScore:
+    def _averaged_ids(self, task: str, setting: Setting) -> TaskScore:
         data = self.study.task(task)
         hidden, routing = (self.study.embed(data, replace(setting, fusion=view)) for view in ("hs", "rw"))
-        return score_artefact(data, hidden, routing, seed=SEED)
+        return score_averaged_ids(data, hidden, routing, seed=SEED)
 
     def _remembered(self, task: str, label: str, compute: Callable[[], TaskScore]) -> TaskScore:
         key = (task, label)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Table
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Table
 from moee.evaluate.reproduce.paper_scores import METHOD_NAMES, METHODS, match_model, paper_mean, paper_score
 from moee.evaluate.reproduce.run import Run, TypeTasks, original_setting, right_setting
-from moee.evaluate.scoring import TaskScore
+from moee.evaluate.tasks import TaskScore
 from moee.types import Fusion
 
 ORIGINAL = "as the original code"
@@ -37,7 +37,7 @@ _TABLES = {
 }
 
 
-def score_table(run: Run, name: str) -> Artefact:
+def score_table(run: Run, name: str) -> Exhibit:
     """Make one of the tables 8 to 12.
 
     Args:
@@ -57,7 +57,7 @@ def score_table(run: Run, name: str) -> Artefact:
     rows.append(_row("", "", FLOOR, tasks, lambda task: points(run.floor(task))))
     columns = ("prompt", "method", "computed", *_columns(tasks), "Mean of the paper's tasks that were run")
     main = Table(name, f"{task_type}: {metric}, points of 100", columns, tuple(rows))
-    return Artefact(
+    return Exhibit(
         name,
         f"Table {name.removeprefix('table')}: {task_type}",
         (main, *_comparison(run, tasks)),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moee.evaluate.datasets import ClusteringData, Indices, STSData, TaskData
+from moee.evaluate.tasks import ClusteringData, Indices, STSData, TaskData
 
 
 def spread_pairs(data: STSData, count: int | None) -> STSData:

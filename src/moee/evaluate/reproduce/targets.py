@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from moee.errors import MissingExtraError, UnknownNameError
 
 if TYPE_CHECKING:
-    from moee.evaluate.reproduce.artefact import Artefact
+    from moee.evaluate.reproduce.exhibit import Exhibit
     from moee.evaluate.reproduce.run import Run
 
 
@@ -44,12 +44,12 @@ class Target:
             return ()
         return ("matplotlib", "wordcloud") if self.name == "figure3" else ("matplotlib",)
 
-    def make(self, run: Run) -> Artefact:
+    def make(self, run: Run) -> Exhibit:
         """Compute it."""
         module, _, function = self.place.partition(":")
-        make: Callable[..., Artefact] = getattr(import_module(f"{__package__}.{module}"), function)
-        artefact: Artefact = (partial(make, name=self.name) if function == "score_table" else make)(run)
-        return artefact
+        make: Callable[..., Exhibit] = getattr(import_module(f"{__package__}.{module}"), function)
+        exhibit: Exhibit = (partial(make, name=self.name) if function == "score_table" else make)(run)
+        return exhibit
 
 
 _ALL = (
@@ -63,12 +63,12 @@ _ALL = (
     Target("table11", "clustering, every task", "score_tables:score_table"),
     Target("table12", "reranking, every task", "score_tables:score_table"),
     Target("figure1", "HS and MoEE (sum) by task type", "means:figure1"),
-    Target("figure2", "pairs that HS, RW, both or neither get right", "pairs:figure2"),
+    Target("figure2", "pairs that HS, RW, both or neither get right", "right_pairs:figure2"),
     Target("figure3", "topics of the clusters of HS and RW", "clusters:figure3", 2000),
     Target("figure4", "agreement of similarities between nine prompts", "prompts_study:figure4", 200),
     Target("figure5", "spread of scores over nine prompts", "prompts_study:figure5", 200),
-    Target("figure6", "text length and accuracy", "pairs:figure6"),
-    Target("cases", "pairs that only one view gets right (tables 6 and 7)", "pairs:cases"),
+    Target("figure6", "text length and accuracy", "right_pairs:figure6"),
+    Target("cases", "pairs that only one view gets right (tables 6 and 7)", "right_pairs:cases"),
 )
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moee.errors import InputError
-from moee.evaluate.reproduce.artefact import Artefact, Cell, Picture, Table
+from moee.evaluate.reproduce.exhibit import Cell, Exhibit, Picture, Table
 from moee.files.atomic import atomic_file, check_writable
 
 FORMAT_VERSION = 1
@@ -26,15 +26,15 @@ def prepare_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out is {str(folder)!r}, which is a file. Name a folder; it is created if need be.")
-    check_writable(folder / "artefact")
+    check_writable(folder / "exhibit")
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_artefact(artefact: Artefact, folder: Path, *, run: dict[str, Any]) -> list[Path]:
+def write_exhibit(exhibit: Exhibit, folder: Path, *, run: dict[str, Any]) -> list[Path]:
     """Write everything of one target.
 
     Args:
-        artefact: What was computed.
+        exhibit: What was computed.
         folder: Exists. Files of an earlier run of the same target are replaced one by one.
         run: JSON-ready facts about the run: model, data, options.
 
@@ -46,48 +46,48 @@ def write_artefact(artefact: Artefact, folder: Path, *, run: dict[str, Any]) -> 
         OutputError: If a file cannot be written.
     """
     written = [
-        _write_csv(table, folder / f"{_stem(artefact, place, table.name)}.csv")
-        for place, table in enumerate(artefact.tables)
+        _write_csv(table, folder / f"{_stem(exhibit, place, table.name)}.csv")
+        for place, table in enumerate(exhibit.tables)
     ]
-    for place, picture in enumerate(artefact.pictures):
-        written += _write_picture(picture, folder / _stem(artefact, place, picture.name))
-    written.append(_write_text(folder / f"{artefact.name}.md", markdown(artefact, run)))
-    written.append(_write_text(folder / f"{artefact.name}.json", json.dumps(document(artefact, run), indent=1) + "\n"))
+    for place, picture in enumerate(exhibit.pictures):
+        written += _write_picture(picture, folder / _stem(exhibit, place, picture.name))
+    written.append(_write_text(folder / f"{exhibit.name}.md", markdown(exhibit, run)))
+    written.append(_write_text(folder / f"{exhibit.name}.json", json.dumps(document(exhibit, run), indent=1) + "\n"))
     return written
 
 
-def document(artefact: Artefact, run: dict[str, Any]) -> dict[str, Any]:
+def document(exhibit: Exhibit, run: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON form."""
     return {
         "format_version": FORMAT_VERSION,
-        "target": artefact.name,
-        "title": artefact.title,
+        "target": exhibit.name,
+        "title": exhibit.title,
         "paper": "arXiv 2410.10814",
         "moee_version": version("moee"),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": run,
-        "settings": dict(artefact.settings),
-        "notes": list(artefact.notes),
+        "settings": dict(exhibit.settings),
+        "notes": list(exhibit.notes),
         "tables": [
             {"name": table.name, "title": table.title, "columns": list(table.columns), "rows": table.records()}
-            for table in artefact.tables
+            for table in exhibit.tables
         ],
-        **({"items": dict(artefact.items)} if artefact.items else {}),
+        **({"items": dict(exhibit.items)} if exhibit.items else {}),
     }
 
 
-def markdown(artefact: Artefact, run: dict[str, Any]) -> str:
+def markdown(exhibit: Exhibit, run: dict[str, Any]) -> str:
     """Return the Markdown form: title, tables, pictures, notes."""
-    lines = [f"# {artefact.title}", "", f"Model: {run.get('model')}. Paper: arXiv 2410.10814.", ""]
-    for table in artefact.tables:
+    lines = [f"# {exhibit.title}", "", f"Model: {run.get('model')}. Paper: arXiv 2410.10814.", ""]
+    for table in exhibit.tables:
         lines += [f"## {table.title}", "", *_markdown_table(table), ""]
-    for place, picture in enumerate(artefact.pictures):
-        lines += [f"![{picture.title}]({_stem(artefact, place, picture.name)}.png)", ""]
-    return "\n".join([*lines, *(f"- {note}" for note in artefact.notes), ""])
+    for place, picture in enumerate(exhibit.pictures):
+        lines += [f"![{picture.title}]({_stem(exhibit, place, picture.name)}.png)", ""]
+    return "\n".join([*lines, *(f"- {note}" for note in exhibit.notes), ""])
 
 
-def _stem(artefact: Artefact, place: int, name: str) -> str:
-    return artefact.name if place == 0 else f"{artefact.name}.{name}"
+def _stem(exhibit: Exhibit, place: int, name: str) -> str:
+    return exhibit.name if place == 0 else f"{exhibit.name}.{name}"
 
 
 def _markdown_table(table: Table) -> list[str]:
