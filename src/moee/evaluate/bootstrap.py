@@ -62,7 +62,7 @@ def paired_difference(a: TaskScore, b: TaskScore, *, resamples: int = RESAMPLES,
         a: A score.
         b: Another score of the same items in the same order.
         resamples: Number of draws.
-        seed: Of the draws; the same seed draws the same items for every two scores of a task.
+        seed: Seed of the draws; the same seed draws the same items for every two scores of a task.
 
     Raises:
         InputError: If the scores are not of the same items, or items do not give a score's main metric.
@@ -82,7 +82,7 @@ def paired_mean_difference(
         a: Scores of one setting, one for each task.
         b: Scores of another setting, the same tasks in the same order.
         resamples: Number of draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         InputError: As `paired_difference`, or if there are no tasks, or not the same number.

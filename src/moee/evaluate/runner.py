@@ -30,12 +30,12 @@ class Result:
 
     Attributes:
         task: Its row.
-        label: Of the setting, or `tf-idf`.
+        label: Name of the setting, or `tf-idf`.
         setting: None for the floor.
         alpha: The weight of RW that was used; None where the fusion has none.
         score: With its items.
         role: `result`, or what kind of control it is; `oracle` rows used the labels and are no results.
-        meaning: Of a control, in one line.
+        meaning: What a control takes away, in one line.
     """
 
     task: Task

@@ -27,7 +27,7 @@ class ScoreStore:
     """Scores by key.
 
     Args:
-        folder: Of the cache; made when first written.
+        folder: Folder of the cache; made when first written.
     """
 
     def __init__(self, folder: Path) -> None:

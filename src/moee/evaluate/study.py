@@ -206,7 +206,7 @@ class Study:
         """Return a score of a task that no model is needed for, from the cache if it was computed before.
 
         Args:
-            name: Of the task.
+            name: Name of the task.
             compute: From its data to the score.
             label: Names the computation in the cache.
         """

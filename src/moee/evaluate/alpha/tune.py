@@ -45,7 +45,7 @@ class AlphaChoice:
     Attributes:
         method: The way.
         alpha: Its choice.
-        share: Of RW in the spread of the fused similarity: alpha sd(cos_RW) / (sd(cos_HS) + alpha sd(cos_RW)).
+        share: Share of RW in the spread of the fused similarity: alpha sd(cos_RW) / (sd(cos_HS) + alpha sd(cos_RW)).
         with_hidden: Spearman correlation of the fused similarity with cos_HS, over pairs of the texts.
         with_routing: The same with cos_RW.
         detail: What the way itself reports, by name.
@@ -107,12 +107,12 @@ def tune_alpha(
 
     Args:
         embedder: Its fusion must be `sum`, its calibration not the `paper` recipe's.
-        texts: Of the kind that will be embedded, without labels; eight different ones at least.
+        texts: Texts of the kind that will be embedded, without labels; eight different ones at least.
         compare_prompts: For `agreement`, names or templates; the embedder's own prompt is always the first. Each costs
             one more pass over the texts. For another prompt the views are calibrated on the sampled texts.
         pairs: For `labels`.
         sample: Use at most this many texts.
-        seed: Of that sample, and of the other random choices.
+        seed: Seed of that sample, and of the other random choices.
         show_progress_bar: On stderr.
 
     Raises:

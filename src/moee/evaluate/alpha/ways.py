@@ -57,7 +57,7 @@ class Ascent:
 
     Attributes:
         alpha: There.
-        value: Of the objective, the sum of two correlations, so at most 2.
+        value: Value of the objective, the sum of two correlations, so at most 2.
         steps: Taken to get there.
     """
 
@@ -146,8 +146,8 @@ def by_smooth_ranks(cosines: PairCosines, *, seed: int = 0) -> Ascent:
     The smooth rank of s_i is the sum over j of sigmoid((s_i - s_j) / t), s scaled to unit deviation, t = 0.1.
 
     Args:
-        cosines: Of many pairs; 800 of them are used.
-        seed: Of the choice among them.
+        cosines: Cosines of many pairs; 800 of them are used.
+        seed: Seed of the choice among them.
     """
     sd_hidden, sd_routing, _ = moments(cosines)
     count = min(len(cosines.hidden), _SMOOTH_PAIRS)
@@ -237,10 +237,10 @@ def best_by_labels(cosines: PairCosines, scores: Numbers, *, scale_alpha: float,
     """Return the alpha whose fused similarity follows given scores best, by Spearman's correlation.
 
     Args:
-        cosines: Of scored pairs.
+        cosines: Cosines of scored pairs.
         scores: Higher means more alike, `(num_pairs,)`, not all equal.
         scale_alpha: The grid is in multiples of this.
-        seed: Of the bootstrap that gives the interval of the gain.
+        seed: Seed of the bootstrap that gives the interval of the gain.
 
     Raises:
         InputError: If the numbers of pairs and scores differ, or the scores are all equal.

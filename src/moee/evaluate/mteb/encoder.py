@@ -152,7 +152,7 @@ def load_encoder(
 
     Args:
         model_name: As `MoEE.from_pretrained`; `moee/demo` is the embedded model.
-        revision: Of a hub id.
+        revision: Revision of a hub id.
         device: A torch device.
         **options: Passed to `MoEE.from_pretrained`.
     """
@@ -183,11 +183,11 @@ def describe_model(
     """Describe a model and its settings to mteb.
 
     Args:
-        info: Of the model.
+        info: The model.
         experiment: Settings that change vectors: recipe, fusion, alpha, prompt, calibration and so on. mteb keeps the
             results of different ones apart; None values are left out.
-        revision: Of the weights; None is the fingerprint.
-        n_parameters: Of the model, if known.
+        revision: Revision of the weights; None is the fingerprint.
+        n_parameters: Number of the model's parameters, if known.
 
     Returns:
         Metadata with cosine as the similarity. What is not known is None: mteb shows it so.

@@ -159,7 +159,7 @@ def run_mteb(
         tasks: mteb tasks: of `mteb_task`, or names of mteb's own, whose data come from the hub.
         cache_folder: For result files; created if missing.
         show_progress: Bars on stderr.
-        batch_size: Of mteb's data loaders; it changes no vector.
+        batch_size: Batch size of mteb's data loaders; it changes no vector.
 
     Returns:
         Name of each task -> main score, 0 to 1. mteb rounds: retrieval and reranking scores to five decimals, and

@@ -31,7 +31,7 @@ def averaged_clusters(data: ClusteringData, hidden: Embed, routing: Embed, *, se
         data: Labelled texts and the sets to cluster.
         hidden: The encode call of hidden states.
         routing: The encode call of routing weights.
-        seed: Of both k-means runs.
+        seed: Seed of both k-means runs.
 
     Returns:
         `v_measure_artefact`, with `ami_artefact` and `ari_artefact`.
@@ -53,7 +53,7 @@ def averaged_classes(data: ClassificationData, hidden: Embed, routing: Embed, *,
         data: Training and test texts with labels.
         hidden: The encode call of hidden states.
         routing: The encode call of routing weights.
-        seed: Of the samples, the same ones for both.
+        seed: Seed of the samples, the same ones for both.
 
     Returns:
         `accuracy_artefact`, with `f1_artefact` and the others of `tasks.classification`.
@@ -73,7 +73,7 @@ def score_averaged_ids(data: TaskData, hidden: Embed, routing: Embed, *, seed: i
         data: The task.
         hidden: The encode call of hidden states.
         routing: The encode call of routing weights.
-        seed: Of samples and clusters.
+        seed: Seed of samples and clusters.
 
     Returns:
         The score; every metric's name ends in `_artefact`.

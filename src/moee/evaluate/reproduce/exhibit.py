@@ -63,7 +63,7 @@ class Exhibit:
     """One table or figure of the paper, made again.
 
     Attributes:
-        name: Of the target, for example `"table8"`.
+        name: Name of the target, for example `"table8"`.
         title: One line.
         tables: At least one; the first is the main one.
         notes: Definitions and limits, one sentence or two each.
@@ -89,9 +89,9 @@ class Options:
         limit: Rows used of each task; None is all of them, or a target's own small default where it needs more passes
             of the model.
         tasks: Names of the tasks to use; empty is every task of the target that is in the data folder.
-        prompts: Of the tables of scores, in the paper's words: `"none"` and `"prompteol"`.
+        prompts: Prompts of the tables of scores, in the paper's words: `"none"` and `"prompteol"`.
         keep_items: Also keep every pair's similarity or every query's score in the JSON file.
-        seed: Of the analyses: k-means, permutations, word clouds. Scores use the seed of mteb.
+        seed: Seed of the analyses: k-means, permutations, word clouds. Scores use the seed of mteb.
     """
 
     limit: int | None = None

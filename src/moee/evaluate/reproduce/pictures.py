@@ -181,7 +181,7 @@ def draw_word_clouds(figure: Figure, rows: Mapping[str, Sequence[tuple[str, Mapp
     Args:
         figure: Empty.
         rows: View to (title, word weights) of each cluster.
-        seed: Of the words' places.
+        seed: Seed of the words' places.
     """
     cloud_of = import_module("wordcloud").WordCloud  # by name, for it ships no types
     columns = max(len(clouds) for clouds in rows.values())

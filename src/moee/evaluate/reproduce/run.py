@@ -109,8 +109,8 @@ class Run:
         """Return those of some tasks that were chosen and have data.
 
         Args:
-            names: Of tasks.
-            what: Of the target, for the error.
+            names: Names of tasks.
+            what: Name of the target, for the error.
 
         Raises:
             NoDataError: If none is left.
