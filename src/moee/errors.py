@@ -20,7 +20,7 @@ A message says what is wrong with the value shown, what is allowed, and what to 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MoEEError(Exception):
@@ -88,9 +88,9 @@ class NonFiniteActivationsError(MoEEError, ArithmeticError):
     def __init__(self, *, row: int, what: str, text: str | None = None) -> None:
         self.row = row
         self.what = what
-        shown = f" ({text!r})" if text is not None else ""
+        which = f" ({shown(text)})" if text is not None else ""
         super().__init__(
-            f"Text {row}{shown}: the {what} is NaN or infinite. A model in a narrow dtype can overflow: "
+            f"Text {row}{which}: the {what} is NaN or infinite. A model in a narrow dtype can overflow: "
             "try dtype='float32'; if that fails too, the checkpoint itself is damaged."
         )
 
@@ -133,3 +133,15 @@ def check_choice(kind: str, value: str, allowed: Iterable[str]) -> None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shown(value: object, most: int = 60) -> str:
+    """Return a value for a message as Python writes it; what is longer than `most` characters ends in three dots."""
+    # a long string is cut first: its repr may be many times as long
+    whole = repr(value[: most + 1]) if isinstance(value, (str, bytes)) else repr(value)
+    return whole if len(whole) <= most else f"{whole[: most - 3]}..."
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return names for a message, the first `most` of them."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])

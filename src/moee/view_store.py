@@ -96,7 +96,7 @@ class ViewStore:
                 self._compute(folder, missing, config, description)
             except NonFiniteActivationsError as error:
                 text = list(missing.values())[error.row]  # of what was run; the caller counts what was given
-                raise NonFiniteActivationsError(row=list(texts).index(text), what=error.what, text=text[:60]) from error
+                raise NonFiniteActivationsError(row=list(texts).index(text), what=error.what, text=text) from error
         return self._gather(folder, keys, config)
 
     def missing(self, texts: Sequence[str], config: EmbedderConfig) -> int:

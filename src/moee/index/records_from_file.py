@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from moee.errors import InputError, TextTypeError, UnknownNameError
+from moee.errors import InputError, TextTypeError, UnknownNameError, shown
 from moee.files.read import TABLES, has_column, read_rows
 from moee.files.rows import Columns, Place, Reading, Row
 from moee.files.text import check_text
@@ -213,8 +213,8 @@ def _id(row: Row, column: str) -> str:
     value = row.values[column]
     is_empty = value is None or (isinstance(value, str) and not value.strip())
     if is_empty or isinstance(value, bool) or not isinstance(value, (str, int)):
-        shown = "empty" if is_empty else f"{repr(value)[:60]}, a {type(value).__name__}"
-        raise InputError(f"The id {column!r} {row.place} is {shown}. Every id must be a string or a whole number.")
+        what = "empty" if is_empty else f"{shown(value)}, a {type(value).__name__}"
+        raise InputError(f"The id {column!r} {row.place} is {what}. Every id must be a string or a whole number.")
     return check_text(str(value), f"{column!r} {row.place}")
 
 
@@ -275,7 +275,7 @@ def _plain(name: str, place: Place, value: object) -> Value:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise TextTypeError(
-        f"The field {name!r} {place} is of type {type(value).__name__}: {repr(value)[:60]}. "
+        f"The field {name!r} {place} is of type {type(value).__name__}: {shown(value)}. "
         "A field holds a string, a number, or true or false."
     )
 
@@ -311,8 +311,7 @@ def _checked(name: str, place: Place, value: Value, kind: FieldType) -> Value:
     if value is None:
         return None
     if not is_of_type(value, kind):
-        shown = repr(value)[:60]
-        raise InputError(f"The field {name!r} {place} is {shown}; it must be {describe_type(kind)}, or missing.")
+        raise InputError(f"The field {name!r} {place} is {shown(value)}; it must be {describe_type(kind)}, or missing.")
     if isinstance(value, str):
         return check_text(value, f"the field {name!r} {place}")
     return float(value) if kind == "number" and not math.isnan(value) else value

@@ -75,7 +75,7 @@ class Writer:
                     self._documents.encode_views([record.text for record in window.records], on_batch=finished)
                 except NonFiniteActivationsError as error:
                     row = chosen[error.row]
-                    raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text[:60]) from error
+                    raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text) from error
                 finally:
                     window.flush()  # what was finished before a failure or an interrupt
 

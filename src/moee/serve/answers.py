@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from moee.errors import MoEEError
+from moee.errors import MoEEError, shown
 from moee.serve.errors import INTERNAL, Refusal, body_of, refusal_of, status_of
 from moee.serve.limits import ClientGoneError
 from moee.serve.logs import log_failure, note
@@ -27,7 +27,6 @@ Encoding = Literal["float", "base64"]
 
 _AT_ONCE = 64
 """Items written between two chances for other requests: about 5 ms of work."""
-_SHOWN = 60
 
 
 def wire(vector: Array, encoding: Encoding = "float") -> list[float] | str:
@@ -120,10 +119,10 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def _unrouted(request: Request, error: HTTPException) -> Refusal:
-    shown = _shorten(request.url.path)
+    path = shown(request.url.path)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        message = f"{shown} does not take {_shorten(request.method)}; it takes {allowed}."
+        message = f"{path} does not take {shown(request.method)}; it takes {allowed}."
         return Refusal("method_not_allowed", message, headers=error.headers)
     if error.status_code == 400:
         return Refusal("invalid_json", "The body cannot be read as JSON. Send a JSON object in UTF-8.")
@@ -146,14 +145,9 @@ def _unfit(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     elif fault["type"] in OWN_FAULTS:
         message = f"{name}: {fault['msg']}" if place else str(fault["msg"])
     else:
-        message = f"{name} is {_shorten(fault['input'])}. {fault['msg']}."
+        message = f"{name} is {shown(fault['input'])}. {fault['msg']}."
     return Refusal(kind, message + more, param=place[0] if place else None)
 
 
 OWN_FAULTS = ("empty", "text", "tokens", "unknown_field")
 """Types of the faults that `schemas` finds itself; their messages are whole."""
-
-
-def _shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from moee.errors import InputError, UnknownNameError
+from moee.errors import InputError, UnknownNameError, shown
 
 if TYPE_CHECKING:
     from moee.stores.store import FieldType, Value  # base holds a Filter in its protocol
@@ -280,7 +280,7 @@ class _Reader:
         if position == len(self._text):
             place = "its end"
         raise InputError(
-            f"The filter {self._text[:200]!r} is not understood at {place}: {what}. {habit}{_ALLOWED}"
+            f"The filter {shown(self._text, 200)} is not understood at {place}: {what}. {habit}{_ALLOWED}"
         ) from cause
 
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moee.errors import CheckpointError, first_line
+from moee.errors import CheckpointError, first_line, listed
 
 SAFETENSORS = ".safetensors"
 _WHOLE = f"model{SAFETENSORS}"
@@ -23,7 +23,6 @@ _HEADER_LIMIT = 100_000_000
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype"})
 """Configuration keys that say where, when or how a checkpoint was written, not what it holds."""
 _SAMPLE = 64
-_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ def _indexed_files(index: Path) -> list[Path]:
     if missing:
         raise CheckpointError(
             f"{str(folder)!r} lacks {len(missing)} of {len(names)} weight files that its index names: "
-            f"{_listed(missing)}. Download or copy them again."
+            f"{listed(missing)}. Download or copy them again."
         )
     return [folder / name for name in names]
 
@@ -176,10 +175,6 @@ def _is_inside(name: str) -> bool:
 
 def _shown(value: object) -> str:
     return "null" if value is None else f"{str(value)[:_SAMPLE]!r} ({type(value).__name__})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
 
 
 def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
@@ -201,7 +196,7 @@ def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
         return files
     if files:
         raise CheckpointError(
-            f"{str(folder)!r} holds {len(files)} weight files ({_listed([each.name for each in files])}), but neither "
+            f"{str(folder)!r} holds {len(files)} weight files ({listed([each.name for each in files])}), but neither "
             f"{_WHOLE} nor {_INDEX}, which says what is where. Copy the index too, or leave one file with all weights."
         )
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))

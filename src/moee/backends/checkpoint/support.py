@@ -19,6 +19,7 @@ from moee.errors import (
     UnknownNameError,
     UnsupportedArchitectureError,
     first_line,
+    listed,
 )
 from moee.memory import parse_size
 from moee.method.pooling import PaddingSide
@@ -28,7 +29,6 @@ logger = logging.getLogger("moee")
 
 PRECISIONS = ("exact", "int8")
 _HUB_ID_PARTS = 2
-_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,8 +166,8 @@ def model_config(folder: Path, name: str) -> Any:
 def incomplete(name: str, model: str, missing: list[str]) -> CheckpointError:
     """Return the error for a checkpoint without some tensors that the class `model` needs."""
     return CheckpointError(
-        f"{name!r} lacks {len(missing)} tensors that a {model} needs: {', '.join(missing[:_LISTED])}"
-        f"{', ...' if len(missing) > _LISTED else ''}. The checkpoint is incomplete or of another architecture."
+        f"{name!r} lacks {len(missing)} tensors that a {model} needs: {listed(missing)}. "
+        "The checkpoint is incomplete or of another architecture."
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moee.backends.checkpoint.headers import refuse_placeholder
-from moee.errors import CheckpointError, InputError, MoEEError, first_line
+from moee.errors import CheckpointError, InputError, MoEEError, first_line, shown
 from moee.method.prompts import RenderedPrompts
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _COPY = "Copy tokenizer.json and tokenizer_config.json beside the weights, from 
 _PROBES = ("The quick brown fox jumps over a lazy dog.", "Thequickbrownfoxjumpsoveralazydog.", "Seven words say more")
 """Texts that any usable tokenizer tells apart: the second has the letters of the first without its spaces."""
 _OWN_PROBES = 3
-_SHOWN = 60
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
@@ -75,7 +74,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         back = str(tokenizer.decode(each))
         if each and tokenizer.unk_token_id not in each and not _is_kept(text, back):
             raise CheckpointError(
-                f"{name!r} has no usable tokenizer: {text!r} comes back from its ids as {back[:_SHOWN]!r}. {_COPY}"
+                f"{name!r} has no usable tokenizer: {text!r} comes back from its ids as {shown(back)}. {_COPY}"
             )
 
 
@@ -235,7 +234,7 @@ class TextTokenizer:
             if token >= self._rows:
                 text = prompts.parts(number)[1] if isinstance(prompts, RenderedPrompts) else prompts[number]
                 raise InputError(
-                    f"The text {text[:_SHOWN]!r} has the token {self._tokenizer.convert_ids_to_tokens(token)!r} with "
+                    f"The text {shown(text)} has the token {self._tokenizer.convert_ids_to_tokens(token)!r} with "
                     f"id {token}, but the embedding of {self._name!r} has {self._rows} rows, for ids 0 to "
                     f"{self._rows - 1}, while its tokenizer has {len(self._tokenizer)} tokens. Use the tokenizer that "
                     "was published with these weights, or leave such texts out."

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic_core import to_json
 
+from moee.errors import shown
 from moee.serve.answers import JsonAnswer, json_list, wire
 from moee.serve.encoder import Vectors
 from moee.serve.errors import Refusal
@@ -57,7 +58,7 @@ def _check_model(service: Service, name: str) -> None:
     if name != service.model_name:
         raise Refusal(
             "model_not_found",
-            f"The model {name[:100]!r} is not served here; {service.model_name!r} is. Start the server with "
+            f"The model {shown(name)} is not served here; {service.model_name!r} is. Start the server with "
             "--served-model-name to give it another name.",
             param="model",
         )
