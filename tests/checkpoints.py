@@ -15,7 +15,8 @@ def save_tokenizer(folder: Path) -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    characters = [" ", *string.ascii_letters, *'.,:"'][: VOCAB - 2]
+    # transformers reads some models' vocabularies as byte-level whatever the file says, and those spell a space so
+    characters = [" ", "Ġ", *string.ascii_letters, *'.,:"'][: VOCAB - 2]
     vocabulary = {token: number for number, token in enumerate([_UNKNOWN, _PAD, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")

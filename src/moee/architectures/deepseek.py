@@ -134,6 +134,7 @@ ROWS = (
     ),
     Architecture(
         model_types=("deepseek_v4",),
+        native="moee.backends.checkpoint.deepseek_v4:register",
         packs=False,
         router="mlp.gate",
         router_class="DeepseekV4TopKRouter",

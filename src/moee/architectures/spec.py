@@ -42,7 +42,8 @@ class Architecture:
         trims_last_layer: Whether the last layer of texts side by side can be run for their last tokens alone.
         left_padding: Whether the model gives the same result with padding on the left.
         wrappers: `model_type` of multimodal models whose text configuration is served by this row.
-        native: `module:function` of ours that registers a class for a model transformers does not have.
+        native: `module:function` of ours that registers what transformers lacks for a model: its class, or a rule by
+            which its files are read.
         unsupported: Why the model cannot serve embeddings; empty for a supported one.
         checkpoint_routers: Other names, under a layer, of the router's weight in published files.
         width_tensors: Tensors of published files, under a layer, that are as long as the router is wide; read

@@ -10,7 +10,13 @@ from typing import Any
 
 from moee.architectures import Architecture
 from moee.backends.checkpoint import headers
-from moee.backends.checkpoint.config_keys import TOP_K_KEYS, config_value, no_moe_layers, scoring_func_of
+from moee.backends.checkpoint.config_keys import (
+    TOP_K_KEYS,
+    config_value,
+    no_moe_layers,
+    scoring_func_of,
+    text_config_of,
+)
 from moee.backends.checkpoint.headers import TensorEntry
 from moee.backends.checkpoint.support import (
     LoadOptions,
@@ -94,7 +100,7 @@ def inspect_model(name: str | Path, options: LoadOptions | None = None) -> Model
     folder = resolve_folder(name, options)
     config = headers.read_config(folder)
     architecture = check_supported(config, str(name))
-    text_config = _text_config(config, architecture)
+    text_config = text_config_of(config, architecture)
     files = headers.weight_files(folder)
     entries = list(headers.tensor_entries(files))
     num_layers = _num_layers(text_config)
@@ -137,7 +143,7 @@ def router_widths(
         files: Its weight files.
         name: For messages.
     """
-    num_layers = _num_layers(_text_config(config, architecture))
+    num_layers = _num_layers(text_config_of(config, architecture))
     return _routers(folder, architecture, list(headers.tensor_entries(files)), num_layers, name)
 
 
@@ -150,18 +156,6 @@ def _routers(
 
 def _num_layers(text_config: Mapping[str, Any]) -> int | None:
     return _first(text_config, ("num_hidden_layers", "n_layers", "num_layers"))
-
-
-def _text_config(config: dict[str, Any], architecture: Architecture | None) -> dict[str, Any]:
-    """Return the decoder's part of a configuration, however deep a multimodal model keeps it."""
-    queue = [config]
-    while architecture is not None and queue:
-        part = queue.pop(0)
-        if part.get("model_type") in architecture.model_types:
-            return part
-        queue.extend(value for value in part.values() if isinstance(value, dict))
-    inner = config.get("text_config")
-    return inner if isinstance(inner, dict) else config
 
 
 def _first(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:

@@ -20,7 +20,6 @@ from moee.types import Array
 GOLDEN = Path(__file__).parents[2] / "golden" / "olmoe-tiny"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12\n"
 PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Sign in to go on.</body></html>\n"
-MODES = pytest.mark.parametrize("memory", [None, "64GiB"], ids=["whole", "in layers"])
 
 
 def copied(folder: Path) -> Path:
@@ -45,37 +44,37 @@ def write_index(folder: Path, index: Any) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def opened(folder: Path, memory: str | None) -> MoEE:
-    return MoEE.from_pretrained(folder, dtype="float32", device="cpu", memory=memory, calibration="none")
+def opened(folder: Path) -> MoEE:
+    return MoEE.from_pretrained(folder, dtype="float32", device="cpu", calibration="none")
 
 
-def hidden_states(folder: Path, memory: str | None = None) -> Array:
-    return opened(folder, memory).encode(["a cat", "nine dogs ran"], fusion="hs")
+def hidden_states(folder: Path) -> Array:
+    return opened(folder).encode(["a cat", "nine dogs ran"], fusion="hs")
 
 
-@MODES
+@pytest.mark.usefixtures("mode")
 @pytest.mark.parametrize("name", ["model.fp16.safetensors", "weights.safetensors"])
-def test_the_only_weight_file_counts_whatever_its_name(name: str, memory: str | None, tmp_path: Path) -> None:
+def test_the_only_weight_file_counts_whatever_its_name(name: str, tmp_path: Path) -> None:
     folder = copied(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / name)
-    np.testing.assert_allclose(hidden_states(folder, memory), hidden_states(GOLDEN), atol=1e-6)
+    np.testing.assert_allclose(hidden_states(folder), hidden_states(GOLDEN), atol=1e-6)
 
 
-@MODES
-def test_the_index_decides_whatever_else_is_in_the_folder(memory: str | None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("mode")
+def test_the_index_decides_whatever_else_is_in_the_folder(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "model")
     weights = {name: tensor + 1 for name, tensor in load_file(GOLDEN / "model.safetensors").items()}
     for other in ("model.safetensors", "consolidated.safetensors"):
         save_file(weights, folder / other)
-    np.testing.assert_allclose(hidden_states(folder, memory), hidden_states(GOLDEN), atol=1e-6)
+    np.testing.assert_allclose(hidden_states(folder), hidden_states(GOLDEN), atol=1e-6)
 
 
-@MODES
-def test_shards_without_an_index_are_refused_by_name(memory: str | None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("mode")
+def test_shards_without_an_index_are_refused_by_name(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "model")
     (folder / "model.safetensors.index.json").unlink()
     with pytest.raises(CheckpointError, match=r"2 weight files \(model-00001-of-00002.*neither .*Copy the index too"):
-        opened(folder, memory)
+        opened(folder)
 
 
 def test_the_index_of_a_variant_counts_if_it_is_the_only_one(tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def _with(name: Any) -> Any:
     return {"metadata": {}, "weight_map": {"model.norm.weight": name}}
 
 
-@MODES
+@pytest.mark.usefixtures("mode")
 @pytest.mark.parametrize(
     ("index", "message"),
     [
@@ -108,14 +107,14 @@ def _with(name: Any) -> Any:
     ],
     ids=lambda value: json.dumps(value)[:40] if not isinstance(value, str) else "",
 )
-def test_an_index_that_cannot_be_used_is_named(index: Any, message: str, memory: str | None, tmp_path: Path) -> None:
+def test_an_index_that_cannot_be_used_is_named(index: Any, message: str, tmp_path: Path) -> None:
     folder = sharded(tmp_path / "model")
     write_index(folder, index)
     with pytest.raises(CheckpointError, match=message):
-        opened(folder, memory)
+        opened(folder)
 
 
-@MODES
+@pytest.mark.usefixtures("mode")
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(
     ("content", "message"),
@@ -127,12 +126,12 @@ def test_an_index_that_cannot_be_used_is_named(index: Any, message: str, memory:
     ids=["pointer", "page", "empty"],
 )
 def test_a_placeholder_is_named_with_how_to_fetch_the_file(
-    content: str, message: str, file: str, memory: str | None, tmp_path: Path
+    content: str, message: str, file: str, tmp_path: Path
 ) -> None:
     folder = copied(tmp_path / "model")
     (folder / file).write_text(content, encoding="utf-8")
     with pytest.raises(CheckpointError, match=message) as caught:
-        opened(folder, memory)
+        opened(folder)
     assert file in str(caught.value) or "tokenizer" in file
 
 
@@ -175,17 +174,17 @@ def _both(folder: Path) -> None:
     _weights(folder)
 
 
-@MODES
+@pytest.mark.usefixtures("mode")
 @pytest.mark.parametrize("add", [_settings, _both])
 def test_an_adapter_beside_the_weights_is_refused_with_the_line_that_merges(
-    add: Callable[[Path], None], memory: str | None, tmp_path: Path
+    add: Callable[[Path], None], tmp_path: Path
 ) -> None:
     folder = copied(tmp_path / "model")
     add(folder)
     with pytest.raises(
         CheckpointError, match=r"holds an adapter for 'allenai/OLMoE-1B-7B-0924' .*beside a model.*merge_and_unload"
     ):
-        opened(folder, memory)
+        opened(folder)
 
 
 def test_adapter_weights_without_their_settings_are_refused(tmp_path: Path) -> None:

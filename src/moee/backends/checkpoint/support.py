@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from moee.architectures import Architecture, find_architecture
-from moee.backends.checkpoint.config_keys import EXPERT_KEYS, config_value, no_moe_layers
+from moee.backends.checkpoint.config_keys import (
+    EXPERT_KEYS,
+    check_top_k,
+    config_value,
+    no_moe_layers,
+    text_config_of,
+)
 from moee.errors import (
     CheckpointError,
     InputError,
@@ -112,7 +118,7 @@ def _download(hub_id: str, options: LoadOptions) -> Path:
 
 
 def register_native(architecture: Architecture | None) -> None:
-    """Make our class of an architecture that transformers does not have known to its Auto classes."""
+    """Make known to transformers what it lacks for an architecture: a class, or a rule by which files are read."""
     if architecture is not None and architecture.native is not None:
         module, _, function = architecture.native.partition(":")
         getattr(importlib.import_module(module), function)()
@@ -122,6 +128,7 @@ def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
     """Return the row that serves a parsed `config.json`; None if no row does but the model counts experts.
 
     Raises:
+        CheckpointError: If the configuration sends a token to more experts than it counts.
         NoMoELayersError: If the configuration counts no experts.
         UnsupportedArchitectureError: If a row says that the model cannot be used, or it is an encoder-decoder.
     """
@@ -134,6 +141,7 @@ def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
         if row is not None and row.unsupported:
             raise UnsupportedArchitectureError(f"{name!r} ({model_type}) is not supported: {row.unsupported}")
         if row is not None:
+            check_top_k(text_config_of(config, row), row, name)
             return row
     if config.get("is_encoder_decoder"):
         raise UnsupportedArchitectureError(
@@ -142,6 +150,7 @@ def check_supported(config: dict[str, Any], name: str) -> Architecture | None:
     counted = text_config if isinstance(text_config, dict) else config
     if not any(config_value(counted, key) for key in EXPERT_KEYS):
         raise no_moe_layers(name)
+    check_top_k(counted, None, name)
     logger.warning("%s: no row for model_type %r; looking for its routers by their shape", name, types[0])
     return None
 
