@@ -12,7 +12,6 @@ import pytest
 
 from moee import EmbedderConfig, MoEE
 from moee.errors import InputError, UnknownNameError
-from moee.evaluate.reproduce.original import embed as original
 from moee.evaluate.reproduce.original import summed_similarity
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import STSData, score, task_row
@@ -23,6 +22,7 @@ from moee.method.similarity import similarity_pairwise
 from moee.types import CalibrationMethod, Fusion, Scoring, Views
 from tests.evaluate.conftest import GOLDEN
 from tests.evaluate.tasks.miniatures import write_miniature
+from tests.golden.ours import embed as original
 
 FUSIONS = get_args(Fusion)
 SOURCES: tuple[RoutingSource, ...] = ("router", "shuffled")

@@ -22,7 +22,6 @@ sd(cos_HS) / sd(cos_RW), times their correlation, so routing that tells nothing 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,11 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, check_choice
-from moee.files.atomic import atomic_file
+from moee.files.arrays import read_arrays, write_arrays
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import unit
 from moee.method.moments import Wide, cosine_slope, inverse_deviation, leading_directions, mean_and_variance
@@ -205,13 +202,11 @@ class Calibration:
         Raises:
             OutputError: If the file cannot be written.
         """
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays["eigenvectors"] = arrays["eigenvectors"].astype(np.float32)
-        facts = {name: getattr(self, name) for name in _FACTS} | {"format_version": FORMAT_VERSION}
+        facts = {name: getattr(self, name) for name in _FACTS}
         facts["alphas"], facts["view_key"] = dict(self.alphas), dict(self.view_key)
-        with atomic_file(path) as temporary:
-            # the library's own writing turns a full disk into an error of its own kind
-            temporary.write_bytes(save(arrays, metadata={"moee_calibration": json.dumps(facts)}))
+        write_arrays(path, "calibration", arrays, facts, version=FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -220,25 +215,17 @@ class Calibration:
         Raises:
             CalibrationError: If the file is missing, not a calibration file, damaged, or of a newer version.
         """
-        try:
-            arrays = load_file(path)
-            with safe_open(path, framework="numpy") as handle:
-                facts = json.loads((handle.metadata() or {})["moee_calibration"])
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise CalibrationError(
-                f"{str(path)!r} is not a readable calibration file ({type(error).__name__}: {error}). "
-                "Delete it and calibrate again."
-            ) from error
-        version = facts.pop("format_version", None)
-        missing = [name for name in _ARRAYS if name not in arrays] + [name for name in _FACTS if name not in facts]
-        if version != FORMAT_VERSION or missing:
-            raise CalibrationError(
-                f"{str(path)!r} has calibration format {version!r} and lacks {missing}; this program reads format "
-                f"{FORMAT_VERSION}. Calibrate again."
-            )
-        facts["num_experts"] = tuple(facts["num_experts"])
-        values: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in _ARRAYS}
-        return cls(**values, **{name: facts[name] for name in _FACTS})
+        values = read_arrays(
+            path,
+            "calibration",
+            arrays=_ARRAYS,
+            facts=_FACTS,
+            version=FORMAT_VERSION,
+            error=CalibrationError,
+            advice="Delete it and calibrate again.",
+        )
+        values["num_experts"] = tuple(values["num_experts"])
+        return cls(**values | {name: values[name].astype(np.float64) for name in _ARRAYS})
 
     def _check_widths(self, views: Views) -> None:
         found = (views.hidden_states.shape[1], views.num_experts)

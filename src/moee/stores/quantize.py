@@ -11,18 +11,17 @@ numbers alpha would mean something else in a binary index than in an exact one.
 
 from __future__ import annotations
 
-import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from moee.errors import CheckpointError, InputError, check_choice
-from moee.files.atomic import atomic_file
+from moee.files.arrays import read_arrays, write_arrays
 from moee.types import Array
 
 CodecName = Literal["int8", "binary"]
@@ -37,95 +36,13 @@ _LEVELS = 127
 _FACTORS = np.dtype("<f2")
 
 
-class Codec(Protocol):
-    """Turns stored vectors into bytes and back, with a loss."""
-
-    @property
-    def name(self) -> CodecName:
-        """`"int8"` or `"binary"`."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Bytes of a vector."""
-        ...
-
-    def encode(self, vectors: Array) -> Codes:
-        """Return `(n, width)` codes of `(n, dim)` vectors.
-
-        Raises:
-            InputError: If the vectors have another length.
-        """
-        ...
-
-    def decode(self, codes: Codes) -> Array:
-        """Return `(n, dim)` float32 vectors of `(n, width)` codes."""
-        ...
-
-    def save(self, path: Path) -> None:
-        """Write the codec to a safetensors file, whole or not at all.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Int8Codec:
-    """One byte a dimension: the distance from the centre in 127 steps of the widest one seen in the fit.
+class Codec(ABC):
+    """Turns stored vectors into bytes and back, with a loss, around the centre of those it was fitted on.
 
     Attributes:
         centre: `(dim,)` float32, the mean.
-        scale: `(dim,)` float32, size of a step; values beyond the last are cut to it.
-    """
-
-    centre: Array
-    scale: Array
-
-    @property
-    def name(self) -> CodecName:
-        """`"int8"`."""
-        return "int8"
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return len(self.centre)
-
-    @property
-    def width(self) -> int:
-        """Bytes of a vector."""
-        return self.dim
-
-    def encode(self, vectors: Array) -> Codes:
-        """See `Codec.encode`."""
-        _check_length(vectors, self.dim)
-        steps = np.rint((vectors - self.centre) / self.scale)
-        codes: Codes = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8).view(np.uint8)
-        return codes
-
-    def decode(self, codes: Codes) -> Array:
-        """See `Codec.decode`."""
-        return np.asarray(self.centre + self.scale * codes.view(np.int8), dtype=np.float32)
-
-    def save(self, path: Path) -> None:
-        """See `Codec.save`."""
-        _save(path, {"centre": self.centre, "scale": self.scale}, {"name": self.name})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BinaryCodec:
-    """One bit a dimension: the side of the centre; and a float16 factor for each of the two blocks.
-
-    Attributes:
-        centre: `(dim,)` float32, the mean.
-        scale: `(dim,)` float32, the mean distance from the centre.
+        scale: `(dim,)` float32, size of a step from it.
         hidden_dim: Where the routing block begins.
     """
 
@@ -134,14 +51,79 @@ class BinaryCodec:
     hidden_dim: int
 
     @property
-    def name(self) -> CodecName:
-        """`"binary"`."""
-        return "binary"
-
-    @property
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.centre)
+
+    @property
+    @abstractmethod
+    def name(self) -> CodecName:
+        """`"int8"` or `"binary"`."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Bytes of a vector."""
+
+    @abstractmethod
+    def decode(self, codes: Codes) -> Array:
+        """Return `(n, dim)` float32 vectors of `(n, width)` codes."""
+
+    @abstractmethod
+    def _encode(self, vectors: Array) -> Codes: ...
+
+    def encode(self, vectors: Array) -> Codes:
+        """Return `(n, width)` codes of `(n, dim)` vectors.
+
+        Raises:
+            InputError: If the vectors have another length.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise InputError(
+                f"The codec was fitted on vectors of {self.dim} dimensions; got an array of shape {vectors.shape}. "
+                "Use the codec of this index."
+            )
+        return self._encode(vectors)
+
+    def save(self, path: Path) -> None:
+        """Write the codec to a safetensors file, whole or not at all.
+
+        Raises:
+            OutputError: If the file cannot be written.
+        """
+        arrays = {"centre": self.centre, "scale": self.scale}
+        write_arrays(path, "codec", arrays, {"name": self.name, "hidden_dim": self.hidden_dim}, version=FORMAT_VERSION)
+
+
+class Int8Codec(Codec):
+    """One byte a dimension: the distance from the centre in 127 steps, of which the widest one seen in the fit is last.
+
+    Values beyond the last step are cut to it.
+    """
+
+    __slots__ = ()
+    name = "int8"
+
+    @property
+    def width(self) -> int:
+        """Bytes of a vector."""
+        return self.dim
+
+    def _encode(self, vectors: Array) -> Codes:
+        steps = np.rint((vectors - self.centre) / self.scale)
+        codes: Codes = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8).view(np.uint8)
+        return codes
+
+    def decode(self, codes: Codes) -> Array:
+        """See `Codec.decode`."""
+        return np.asarray(self.centre + self.scale * codes.view(np.int8), dtype=np.float32)
+
+
+class BinaryCodec(Codec):
+    """One bit a dimension: the side of the centre, at its mean distance; and a float16 factor for each block."""
+
+    __slots__ = ()
+    name = "binary"
 
     @property
     def width(self) -> int:
@@ -152,9 +134,7 @@ class BinaryCodec:
     def _bit_bytes(self) -> int:
         return -(-self.dim // 8)
 
-    def encode(self, vectors: Array) -> Codes:
-        """See `Codec.encode`."""
-        _check_length(vectors, self.dim)
+    def _encode(self, vectors: Array) -> Codes:
         bits = np.packbits(vectors > self.centre, axis=1)
         signed = self._signed(bits)
         factors = np.ones((len(vectors), 2), dtype=_FACTORS)
@@ -172,12 +152,6 @@ class BinaryCodec:
             signed[:, block] *= factors[:, place, None]
         return signed
 
-    def save(self, path: Path) -> None:
-        """See `Codec.save`."""
-        _save(
-            path, {"centre": self.centre, "scale": self.scale}, {"name": self.name, "hidden_dim": str(self.hidden_dim)}
-        )
-
     def _signed(self, bits: Codes) -> Array:
         signs = np.unpackbits(bits, axis=1, count=self.dim).astype(np.float32) * 2.0 - 1.0
         return np.asarray(self.centre + self.scale * signs, dtype=np.float32)
@@ -186,6 +160,7 @@ class BinaryCodec:
         return slice(0, self.hidden_dim), slice(self.hidden_dim, self.dim)
 
 
+_CLASSES: Mapping[str, type[Codec]] = {"int8": Int8Codec, "binary": BinaryCodec}
 _LEAST_SHARED = 1e-3
 """Least dot product of a block with its decoded form; below it the factor would be noise."""
 
@@ -210,12 +185,12 @@ def fit_codec(name: str, vectors: Array, hidden_dim: int) -> Codec:
         )
     centre = vectors.mean(axis=0, dtype=np.float64)
     distances = np.abs(vectors - centre)
+    scale = distances.mean(axis=0)
     if name == "int8":
         reach = distances.max(axis=0)
         # a dimension that never moves is its centre, whatever the step
         scale = np.where(reach > 0, reach, 1.0) / _LEVELS
-        return Int8Codec(centre.astype(np.float32), scale.astype(np.float32))
-    return BinaryCodec(centre.astype(np.float32), distances.mean(axis=0).astype(np.float32), hidden_dim)
+    return _CLASSES[name](centre.astype(np.float32), scale.astype(np.float32), hidden_dim)
 
 
 def load_codec(path: Path) -> Codec:
@@ -224,37 +199,17 @@ def load_codec(path: Path) -> Codec:
     Raises:
         CheckpointError: If the file is missing, damaged, or of a newer version.
     """
-    try:
-        arrays = load_file(path)
-        with safe_open(path, framework="numpy") as handle:
-            facts = json.loads((handle.metadata() or {})["moee_codec"])
-        if facts["format_version"] != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{str(path)!r} has codec format {facts['format_version']!r}; this program reads format "
-                f"{FORMAT_VERSION}. Update moee, or build the index again."
-            )
-        check_choice("quantisation", facts["name"], CODECS)
-        if facts["name"] == "int8":
-            return Int8Codec(arrays["centre"], arrays["scale"])
-        return BinaryCodec(arrays["centre"], arrays["scale"], int(facts["hidden_dim"]))
-    except CheckpointError:
-        raise
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{str(path)!r} is not a readable codec ({type(error).__name__}: {error}). Build the index again."
-        ) from error
-
-
-def _save(path: Path, arrays: dict[str, Array], facts: dict[str, str]) -> None:
-    about = json.dumps({**facts, "format_version": FORMAT_VERSION})
-    with atomic_file(path) as temporary:
-        # the library's own writing turns a full disk into an error of its own kind
-        temporary.write_bytes(save(arrays, metadata={"moee_codec": about}))
-
-
-def _check_length(vectors: Array, dim: int) -> None:
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise InputError(
-            f"The codec was fitted on vectors of {dim} dimensions; got an array of shape {vectors.shape}. "
-            "Use the codec of this index."
-        )
+    advice = "Build the index again."
+    found = read_arrays(
+        path,
+        "codec",
+        arrays=("centre", "scale"),
+        facts=("name",),
+        version=FORMAT_VERSION,
+        error=CheckpointError,
+        advice=advice,
+        optional={"hidden_dim": 0},  # 8-bit codes do not need it, and did not keep it
+    )
+    if found["name"] not in _CLASSES:
+        raise CheckpointError(f"{str(path)!r} holds the unknown codec {found['name']!r}. {advice}")
+    return _CLASSES[found["name"]](found["centre"], found["scale"], int(found["hidden_dim"]))

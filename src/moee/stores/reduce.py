@@ -14,19 +14,16 @@ searched alone and alpha can be raised.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
 
 from moee.errors import CheckpointError, InputError, check_choice
-from moee.files.atomic import atomic_file
+from moee.files.arrays import read_arrays, write_arrays
 from moee.method.fusion import check_alpha, unit
 from moee.method.moments import Wide, leading_directions
 from moee.types import Array, View
@@ -209,11 +206,8 @@ class Reducer:
         Raises:
             OutputError: If the file cannot be written.
         """
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
-        facts = {name: getattr(self, name) for name in _FACTS} | {"format_version": FORMAT_VERSION}
-        with atomic_file(path) as temporary:
-            # the library's own writing turns a full disk into an error of its own kind
-            temporary.write_bytes(save(arrays, metadata={"moee_reducer": json.dumps(facts)}))
+        arrays, facts = ({name: getattr(self, name) for name in names} for names in (_ARRAYS, _FACTS))
+        write_arrays(path, "reducer", arrays, facts, version=FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Reducer:
@@ -222,21 +216,15 @@ class Reducer:
         Raises:
             CheckpointError: If the file is missing, damaged, or of a newer version.
         """
-        try:
-            arrays = load_file(path)
-            with safe_open(path, framework="numpy") as handle:
-                facts: dict[str, Any] = json.loads((handle.metadata() or {})["moee_reducer"])
-            version = facts.pop("format_version")
-            values: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | {name: facts[name] for name in _FACTS}
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise CheckpointError(
-                f"{str(path)!r} is not a readable reducer ({type(error).__name__}: {error}). Build the index again."
-            ) from error
-        if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{str(path)!r} has reducer format {version!r}; this program reads format {FORMAT_VERSION}. "
-                "Update moee, or build the index again."
-            )
+        values = read_arrays(
+            path,
+            "reducer",
+            arrays=_ARRAYS,
+            facts=_FACTS,
+            version=FORMAT_VERSION,
+            error=CheckpointError,
+            advice="Build the index again.",
+        )
         return cls(**values)
 
 

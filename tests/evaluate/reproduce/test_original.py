@@ -10,10 +10,11 @@ import pytest
 
 from moee import MoEE
 from moee.errors import InputError
-from moee.evaluate.reproduce.original import embed, paired_similarity, summed_similarity
+from moee.evaluate.reproduce.original import paired_similarity, summed_similarity
 from moee.method.calibration import batch_standardise
 from moee.types import Views
 from tests.golden.compare import compare
+from tests.golden.ours import embed
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
