@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from moee.stores.base import Store
 from moee.stores.registry import STORES, StoreSpec, create_store
-from moee.stores.store import Store
 from tests.stores.records import LAYOUT
 
 _NUMBERS = itertools.count()

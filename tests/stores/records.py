@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
 from moee.method.fusion import unit
-from moee.stores.store import Candidates, Layout, Query, Record
+from moee.stores.filters import Filter
+from moee.stores.store import Candidates, Layout, Query, Record, Value
 from moee.types import Array
 
 HIDDEN, ROUTING = 24, 10
@@ -60,3 +65,38 @@ def everything(batches: list[Candidates]) -> dict[str, tuple[Record, Array]]:
         for batch in batches
         for record, vector in zip(batch.records, batch.vectors, strict=True)
     }
+
+
+_APPLY: Mapping[str, Callable[..., bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": lambda value, values: value in values,
+    "not in": lambda value, values: value not in values,
+}
+
+
+def is_accepted(condition: Filter, fields: Mapping[str, Value]) -> bool:
+    """Whether a record passes a filter, worked out in Python: what every store's SQL must agree with."""
+    return _holds(condition.root, fields) is True
+
+
+def _holds(node: Any, fields: Mapping[str, Value]) -> bool | None:
+    """Evaluate in the three values of SQL; None is unknown."""
+    kind = type(node).__name__
+    if kind == "_Not":
+        inner = _holds(node.part, fields)
+        return None if inner is None else not inner
+    if kind == "_Junction":
+        results = {_holds(part, fields) for part in node.parts}
+        decisive = node.word == "or"
+        if decisive in results:
+            return decisive
+        return None if None in results else not decisive
+    value = fields.get(node.field)
+    if kind == "_Missing":
+        return (value is None) != node.is_negated
+    return None if value is None else _APPLY[node.operator](value, node.value)

@@ -10,8 +10,9 @@ import json
 import sys
 from pathlib import Path
 
+from moee.stores.base import Store
 from moee.stores.registry import StoreSpec, open_store
-from moee.stores.store import Record, Store
+from moee.stores.store import Record
 from moee.types import Array
 from tests.stores.records import LAYOUT, unit_blocks
 

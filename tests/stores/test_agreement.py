@@ -11,8 +11,9 @@ import pytest
 
 from moee import MoEE
 from moee.data import calibration_texts
+from moee.stores.base import Store, search
 from moee.stores.registry import StoreSpec, create_store
-from moee.stores.store import Hit, Layout, Query, Record, Store, search
+from moee.stores.store import Hit, Layout, Query, Record
 from moee.types import Array
 from tests.stores.conftest import new_table
 from tests.stores.records import query_of, unit_blocks

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from moee.errors import StoreError
+from moee.stores.base import Store
 from moee.stores.registry import StoreSpec, create_store, open_store
-from moee.stores.store import Store
 from tests.stores.records import LAYOUT, unit_blocks
 from tests.stores.steady_writer import BATCH_SIZE, batch, plan, state_after
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from moee.errors import MissingExtraError, StoreError
+from moee.stores.base import search
 from moee.stores.filters import Filter
 from moee.stores.lancedb import INDEXED_FROM, LanceStore
 from moee.stores.registry import StoreSpec, create_store
-from moee.stores.store import Layout, Record, search
+from moee.stores.store import Layout, Record
 from tests.stores.records import LAYOUT, ids, query_of, some_records, unit_blocks
 
 VECTORS = unit_blocks(100)

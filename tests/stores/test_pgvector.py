@@ -12,11 +12,12 @@ import psycopg
 import pytest
 
 from moee.errors import InputError, MissingExtraError, OutputError, StoreError
+from moee.stores.base import Store, search
 from moee.stores.filters import Filter
 from moee.stores.pgvector import PgVectorStore
 from moee.stores.postgres import PASSWORD_VARIABLE
 from moee.stores.registry import StoreSpec, create_store, open_store
-from moee.stores.store import Layout, Record, Store, search
+from moee.stores.store import Layout, Record
 from tests.stores.conftest import new_table
 from tests.stores.records import LAYOUT, ids, query_of, some_records, unit_blocks
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from moee.errors import InputError
-from moee.stores.store import Candidates, Query, Record, rank
+from moee.stores.base import rank
+from moee.stores.store import Candidates, Query, Record
 from tests.stores.records import query_of
 
 

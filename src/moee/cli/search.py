@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,7 +67,7 @@ def search(
             "k": k,
             "filter": where,
             "num_texts": len(searcher),
-            "results": [_result(hit) for hit in hits],
+            "results": [hit.to_dict() for hit in hits],
         }
         if as_json:
             print_json(document)
@@ -91,17 +91,6 @@ def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: floa
         check_alpha(alpha)
     if where is not None:
         Filter.parse(where).check(fields)
-
-
-def _result(hit: Hit) -> dict[str, Any]:
-    return {
-        "id": hit.record.id,
-        "text": hit.record.text,
-        "fields": dict(hit.record.fields),
-        "score": hit.score,
-        "hidden": hit.hidden,
-        "routing": hit.routing,
-    }
 
 
 def _print_hits(hits: Sequence[Hit], fields: Sequence[str]) -> None:

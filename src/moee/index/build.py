@@ -25,9 +25,10 @@ from moee.index.resume_check import check_embedder, check_same, source_of
 from moee.index.searcher import Searcher, documents_of, open_embedder
 from moee.index.writer import Writer
 from moee.method.saved import read_embedder
+from moee.stores.base import Store
 from moee.stores.loss_report import LossReport
 from moee.stores.registry import create_store
-from moee.stores.store import Layout, Record, Store
+from moee.stores.store import Layout, Record
 
 _CHUNK = 4096
 """Records that a store is asked about at once."""

@@ -79,11 +79,7 @@ class BuildOptions:
             raise InputError(f"dims is {self.dims}; it must be {MIN_DIMS} or larger: each view keeps at least one.")
         if self.quantize is not None:
             check_choice("quantisation", self.quantize, CODECS)
-            if self.store.kind != "flat":
-                raise InputError(
-                    f"The store {self.store.kind!r} keeps float32 vectors alone, not {self.quantize}. "
-                    "Use the store flat, or shorten the vectors (dims)."
-                )
+            self.store.check_codec(self.quantize)
 
 
 @dataclass(frozen=True, slots=True)

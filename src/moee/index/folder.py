@@ -9,10 +9,10 @@ from typing import Self
 
 from moee.errors import StoreError
 from moee.index.manifest import Manifest, read_manifest
+from moee.stores.base import Store
 from moee.stores.quantize import load_codec
 from moee.stores.reduce import Reducer
 from moee.stores.registry import StoreSpec, open_store
-from moee.stores.store import Store
 
 EMBEDDER = "embedder"
 REDUCER = "reducer.safetensors"

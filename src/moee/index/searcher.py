@@ -16,9 +16,10 @@ from moee.index.manifest import Manifest
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import check_weighted, cosine_weights
 from moee.method.saved import SavedEmbedder, read_embedder
+from moee.stores.base import Store, search
 from moee.stores.filters import Filter
 from moee.stores.reduce import Reducer
-from moee.stores.store import Hit, Query, Store, search
+from moee.stores.store import Hit, Query
 from moee.types import Array, Fusion, View, Views
 
 logger = logging.getLogger("moee")

@@ -11,8 +11,9 @@ from moee.index.searcher import blocks_of
 from moee.method.fusion import join_blocks
 from moee.method.texts import counting_cuts
 from moee.progress import progress_bar
+from moee.stores.base import Store
 from moee.stores.reduce import Reducer
-from moee.stores.store import Record, Store
+from moee.stores.store import Record
 from moee.types import Views, join_views
 
 WINDOW_ROWS = 4096

@@ -17,7 +17,6 @@ from moee.index.map_file import MAP, CorpusMap
 from moee.index.searcher import Searcher
 from moee.serve.errors import Refusal
 from moee.serve.schemas import SearchRequest
-from moee.stores.store import Hit
 from moee.types import Array, View
 
 T = TypeVar("T")
@@ -75,7 +74,7 @@ class Finder:
             "fusion": request.fusion or searcher.fusion,
             "alpha": searcher.alpha if request.alpha is None else request.alpha,
             "k": request.k,
-            "results": [_found(hit) for hit in hits],
+            "results": [hit.to_dict() for hit in hits],
         }
 
     def _reduced(self, blocks: Blocks) -> Blocks:
@@ -137,14 +136,3 @@ class Finder:
 def _no_map(searcher: Searcher) -> Refusal:
     name = searcher.folder.resolve().name
     return Refusal("no_map", f"The index {name!r} has no map. Make one with: moee map {name}")
-
-
-def _found(hit: Hit) -> dict[str, Any]:
-    return {
-        "id": hit.record.id,
-        "text": hit.record.text,
-        "fields": dict(hit.record.fields),
-        "score": hit.score,
-        "hidden": hit.hidden,
-        "routing": hit.routing,
-    }

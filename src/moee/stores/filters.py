@@ -11,18 +11,13 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import Literal, NoReturn
 
 from moee.errors import InputError, UnknownNameError, shown
-
-if TYPE_CHECKING:
-    from moee.stores.store import FieldType, Value  # base holds a Filter in its protocol
-
-Dialect = Literal["sqlite", "postgres", "lance"]
+from moee.stores.store import FieldType, Value
 
 MAX_LENGTH = 4096
 """Characters of a filter."""
@@ -37,16 +32,6 @@ _ALLOWED = (
     'Write field("...") for a field whose name is not a Python name.'
 )
 _SQL = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "in": "IN", "not in": "NOT IN"}
-_APPLY: Mapping[str, Callable[..., bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "in": lambda value, values: value in values,
-    "not in": lambda value, values: value not in values,
-}
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _OPERATORS: Mapping[type[ast.cmpop], str] = {
     ast.Eq: "==",
@@ -69,6 +54,26 @@ _HABITS = (
     (re.compile(r"&&|\|\||\b(?:AND|OR|NOT|IN|IS|NULL)\b"), "Use and, or, not, in, is and None."),
 )
 """What other languages write, and what to write here."""
+
+
+def quoted(name: str, mark: str = '"') -> str:
+    """Return a name between marks; one inside it is doubled."""
+    return mark + name.replace(mark, 2 * mark) + mark
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How the SQL of a store writes columns and values.
+
+    Attributes:
+        placeholder: What stands for a value that is a parameter; None where there are no parameters.
+        quote: Returns the name of a column as it is written.
+        literal: Returns a value as it is written, where there are no parameters.
+    """
+
+    placeholder: str | None
+    quote: Callable[[str], str] = quoted
+    literal: Callable[[Value], str] = repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +158,21 @@ class Filter:
     def sql(self, dialect: Dialect, columns: Mapping[str, str] | None = None) -> tuple[str, list[Value]]:
         """Return the filter as a condition in SQL, and the values of its parameters in order.
 
+        A record that lacks a field passes no comparison of it, as the module says.
+
         Args:
-            dialect: `"sqlite"` (parameters `?`), `"postgres"` (`%s`), or `"lance"`: LanceDB has no parameters, so
-                values are quoted in the text.
+            dialect: That of the store.
             columns: The column of each field, if it is not called as the field is.
-
-        Returns:
-            The condition, true for the records that `matches` accepts, and its values; none for `"lance"`.
         """
-        writer = _Writer(dialect, columns or {})
-        return writer.write(self.root), writer.values
+        named, values = columns or {}, list[Value]()
 
-    def matches(self, fields: Mapping[str, Value]) -> bool:
-        """Return whether a record with these fields passes; `check` must have accepted the filter."""
-        return _holds(self.root, fields) is True
+        def write(value: Value) -> str:
+            if dialect.placeholder is None:
+                return dialect.literal(value)
+            values.append(value)
+            return dialect.placeholder
+
+        return _sql(self.root, lambda name: dialect.quote(named.get(name, name)), write), values
 
 
 class _Reader:
@@ -284,51 +290,17 @@ class _Reader:
         ) from cause
 
 
-class _Writer:
-    """Writes SQL, and collects the values of its parameters."""
-
-    def __init__(self, dialect: Dialect, columns: Mapping[str, str]) -> None:
-        self._dialect = dialect
-        self._columns = columns
-        self.values: list[Value] = []
-
-    def write(self, node: _Node) -> str:
-        if isinstance(node, _Junction):
-            return "(" + f" {node.word.upper()} ".join(self.write(part) for part in node.parts) + ")"
-        if isinstance(node, _Not):
-            return f"(NOT {self.write(node.part)})"
-        column = self._column(node.field)
-        if isinstance(node, _Missing):
-            return f"({column} IS {'NOT ' if node.is_negated else ''}NULL)"
-        if isinstance(node.value, tuple):
-            return f"({column} {_SQL[node.operator]} ({', '.join(self._value(value) for value in node.value)}))"
-        return f"({column} {_SQL[node.operator]} {self._value(node.value)})"
-
-    def _column(self, name: str) -> str:
-        column = self._columns.get(name, name)
-        if self._dialect == "lance":
-            return "`" + column.replace("`", "``") + "`"
-        quoted = '"' + column.replace('"', '""') + '"'
-        return quoted.replace("%", "%%") if self._dialect == "postgres" else quoted
-
-    def _value(self, value: Value) -> str:
-        if self._dialect == "lance":
-            return quote_lance(value)
-        self.values.append(value)
-        return "?" if self._dialect == "sqlite" else "%s"
-
-
-def quote_lance(value: Value) -> str:
-    """Return a value as a literal of DataFusion's SQL, which LanceDB filters are written in."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if value == INTEGERS[0]:
-        return f"({INTEGERS[1]} - 1)"  # read as a negated literal, it would not fit
-    return repr(value)
+def _sql(node: _Node, column: Callable[[str], str], value: Callable[[Value], str]) -> str:
+    if isinstance(node, _Junction):
+        return "(" + f" {node.word.upper()} ".join(_sql(part, column, value) for part in node.parts) + ")"
+    if isinstance(node, _Not):
+        return f"(NOT {_sql(node.part, column, value)})"
+    name = column(node.field)
+    if isinstance(node, _Missing):
+        return f"({name} IS {'NOT ' if node.is_negated else ''}NULL)"
+    if isinstance(node.value, tuple):
+        return f"({name} {_SQL[node.operator]} ({', '.join(map(value, node.value))}))"
+    return f"({name} {_SQL[node.operator]} {value(node.value)})"
 
 
 def _leaves(node: _Node) -> Iterator[_Comparison | _Missing]:
@@ -372,20 +344,3 @@ def describe_type(kind: FieldType) -> str:
         "integer": "a whole number of at most 64 bits",
         "number": "a finite number that a 64-bit float holds exactly",
     }[kind]
-
-
-def _holds(node: _Node, fields: Mapping[str, Value]) -> bool | None:
-    """Evaluate in the three values of SQL; None is unknown."""
-    if isinstance(node, _Not):
-        inner = _holds(node.part, fields)
-        return None if inner is None else not inner
-    if isinstance(node, _Junction):
-        results = {_holds(part, fields) for part in node.parts}
-        decisive = node.word == "or"
-        if decisive in results:
-            return decisive
-        return None if None in results else not decisive
-    value = fields.get(node.field)
-    if isinstance(node, _Missing):
-        return (value is None) != node.is_negated
-    return None if value is None else _APPLY[node.operator](value, node.value)

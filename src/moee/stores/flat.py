@@ -14,16 +14,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from moee.errors import InputError, MoEEError, OutputError, StoreError
-from moee.files.atomic import atomic_folder, sync_folder
-from moee.stores.filters import Filter
+from moee.errors import MoEEError, OutputError, StoreError
+from moee.files.atomic import sync_folder
+from moee.stores.base import Store, chunks, new_folder, not_written
+from moee.stores.filters import Dialect, Filter, quoted
 from moee.stores.locking import WriterLock
 from moee.stores.quantize import Codec
-from moee.stores.records import check_batch, check_layout, check_query, columns_of, describe_layout
+from moee.stores.records import columns_of, describe_layout
 from moee.stores.store import Candidates, FieldType, Layout, Record, Value
 from moee.stores.vector_file import Rows, VectorFile
 from moee.types import Array
@@ -36,8 +37,6 @@ _SQL_TYPES: dict[FieldType, str] = {"string": "TEXT", "integer": "INTEGER", "num
 _BUSY_TIMEOUT_S = 60.0
 # SQLite takes 999 parameters in its oldest versions.
 _CHUNK = 900
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +56,34 @@ class _State:
     revision: int
 
 
-class FlatStore:
-    """Records in a folder, with exact search; see `moee.stores.store.Store`.
+class FlatStore(Store):
+    """Records in a folder, with exact search; see `moee.stores.base.Store`.
 
     Any number of processes may search while one writes: each call sees the last whole transaction.
     """
 
-    def __init__(self, folder: Path, layout: Layout, codec: Codec | None = None) -> None:
-        """Open the store in `folder`.
+    dialect = Dialect(placeholder="?")
+    keeps_codes = True
+    can_approximate = False
 
-        Raises:
-            StoreError: If there is none, it is damaged, or it was made with another layout or codec.
-        """
-        self._folder = folder
-        self._layout = layout
-        self._codec = codec
-        self._columns = columns_of(layout.fields)
-        self._lock = WriterLock(folder / "writer.lock")
-        self._database = _connect(folder)
+    @staticmethod
+    def _make(place: Path, layout: Layout, codec: Codec | None, *, approximate: bool) -> None:
+        with new_folder(place) as temporary:
+            database = sqlite3.connect(temporary / _DATABASE, isolation_level=None)
+            try:
+                _create_tables(database, layout, codec)
+            except sqlite3.Error as error:
+                raise OutputError(f"Cannot write the index in {str(place)!r}: {error}.") from error
+            finally:
+                database.close()
+            _vector_path(temporary, 0, codec).touch()
+            sync_folder(temporary)
+        sync_folder(place.parent)
+
+    def _open(self, place: Path) -> None:
+        self._folder = place
+        self._lock = WriterLock(place / "writer.lock")
+        self._database = _connect(place)
         self._vectors: VectorFile | None = None
         self._generation = -1
         self._selected: tuple[tuple[int, str], Rows] = ((-1, ""), np.empty(0, np.int64))
@@ -86,60 +95,27 @@ class FlatStore:
             self._database.close()
             raise
 
-    @classmethod
-    def create(cls, folder: Path, layout: Layout, codec: Codec | None = None) -> FlatStore:
-        """Make an empty store in a new `folder`.
-
-        Raises:
-            InputError: If the folder holds a store already, or the layout cannot be stored.
-            OutputError: If it cannot be written.
-        """
-        check_layout(layout)
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} is not empty. Open the store that it holds, or choose another folder.")
-        with atomic_folder(folder) as temporary:
-            database = sqlite3.connect(temporary / _DATABASE, isolation_level=None)
-            try:
-                _create_tables(database, layout, codec)
-            except sqlite3.Error as error:
-                raise OutputError(f"Cannot write the index in {str(folder)!r}: {error}.") from error
-            finally:
-                database.close()
-            _vector_path(temporary, 0, codec).touch()
-            sync_folder(temporary)
-        sync_folder(folder.parent)
-        return cls(folder, layout, codec)
-
-    @property
-    def layout(self) -> Layout:
-        """The shape that the store was made with."""
-        return self._layout
-
     def __len__(self) -> int:
         with self._reading() as state:
             return state.num_records
 
-    def upsert(self, records: Sequence[Record], vectors: Array) -> None:
-        """Add records, or replace those of a known id; see `Store.upsert`."""
-        checked, vectors = check_batch(self._layout, records, vectors)
-        if not checked:
-            return
+    def _write(self, records: Sequence[Record], vectors: Array) -> None:
         with self._writing() as state:
             self._file.append(state.num_rows, vectors)
-            replaced = self._forget([record.id for record in checked])
-            names = ["row", "id", "text", *(_quote(self._columns[name]) for name in self._layout.fields)]
+            replaced = self._forget([record.id for record in records])
+            names = self._names
             self._database.executemany(
                 f"INSERT INTO records ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",  # noqa: S608
                 (
                     (row, record.id, record.text, *record.fields.values())
-                    for row, record in enumerate(checked, start=state.num_rows)
+                    for row, record in enumerate(records, start=state.num_rows)
                 ),
             )
-            self._advance(state.num_rows + len(checked), state.num_records + len(checked) - replaced)
+            self._advance(state.num_rows + len(records), state.num_records + len(records) - replaced)
         self._compact_if_hollow()
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete records; return how many there were; see `Store.delete`."""
+        """Delete records, in one transaction; return how many there were."""
         with self._writing() as state:
             deleted = self._forget(ids)
             self._advance(state.num_rows, state.num_records - deleted)
@@ -158,14 +134,9 @@ class FlatStore:
             rows = [found[name] for name in dict.fromkeys(ids) if name in found]
             return self._candidates(np.array(rows, np.int64))
 
-    def search(self, vector: Array, k: int, where: Filter | None = None) -> Candidates:
-        """Return the `k` best records by exact search; see `Store.search`."""
-        vector = check_query(self._layout, vector, k)
-        if where is not None:
-            where.check(self._layout.fields)
+    def _search(self, vector: Array, k: int, where: Filter | None) -> Candidates:
         with self._reading() as state:
-            rows = self._rows_to_search(state, where)
-            return self._candidates(self._file.search(vector, k, rows))
+            return self._candidates(self._file.search(vector, k, self._rows_to_search(state, where)))
 
     def scan(self, batch_size: int = 4096) -> Iterator[Candidates]:
         """Yield all records in the order they were written in.
@@ -210,19 +181,23 @@ class FlatStore:
         self._lock.release()
 
     @property
+    def _names(self) -> list[str]:
+        return ["row", "id", "text", *map(quoted, self._columns.values())]
+
+    @property
     def _file(self) -> VectorFile:
         assert self._vectors is not None  # set by the first transaction, which opening is
         return self._vectors
 
     def _open_file(self, generation: int) -> VectorFile:
-        return VectorFile(_vector_path(self._folder, generation, self._codec), self._layout.dim, self._codec)
+        return VectorFile(_vector_path(self._folder, generation, self._codec), self.layout.dim, self._codec)
 
     def _check_description(self) -> None:
         try:
             found = self._database.execute("SELECT format_version, layout, codec FROM description").fetchone()
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
-        wanted = (FORMAT_VERSION, describe_layout(self._layout), self._codec.name if self._codec else None)
+        wanted = (FORMAT_VERSION, describe_layout(self.layout), self._codec.name if self._codec else None)
         for what, has, wants in zip(("format", "layout", "codec"), found, wanted, strict=True):
             if has != wants:
                 raise StoreError(
@@ -257,10 +232,7 @@ class FlatStore:
         except MoEEError:
             raise
         except (sqlite3.Error, OSError) as error:
-            raise OutputError(
-                f"Cannot write the index in {str(self._folder)!r}: {error}. Nothing of this call was stored. "
-                "Check that the folder is writable and the disk has room."
-            ) from error
+            raise not_written(self._folder, error) from error
         finally:
             self._end()
 
@@ -305,7 +277,7 @@ class FlatStore:
             return None
         key = (state.revision, where.text if where else "")
         if self._selected[0] != key:
-            condition, values = where.sql("sqlite", self._columns) if where else ("TRUE", [])
+            condition, values = where.sql(self.dialect, self._columns) if where else ("TRUE", [])
             rows = self._rows(f"SELECT row FROM records WHERE {condition} ORDER BY row", values)  # noqa: S608
             self._selected = (key, rows)
         return self._selected[1]
@@ -314,23 +286,21 @@ class FlatStore:
         return np.fromiter(itertools.chain.from_iterable(self._database.execute(query, values)), np.int64)
 
     def _select(self, columns: str, key: str, values: Sequence[str] | Sequence[int]) -> Iterator[Any]:
-        for chunk in _chunks(values):
+        for chunk in chunks(values, _CHUNK):
             query = f"SELECT {columns} FROM records WHERE {key} IN ({', '.join('?' * len(chunk))})"  # noqa: S608
             yield from self._database.execute(query, chunk)
 
     def _candidates(self, rows: Rows) -> Candidates:
-        names = list(self._layout.fields)
-        columns = ", ".join(["row", "id", "text", *(_quote(self._columns[name]) for name in names)])
         records = {
             row: Record(key, text, self._fields(values))
-            for row, key, text, *values in self._select(columns, "row", rows.tolist())
+            for row, key, text, *values in self._select(", ".join(self._names), "row", rows.tolist())
         }
         return Candidates([records[row] for row in rows.tolist()], self._file.take(rows))
 
     def _fields(self, values: Sequence[Value]) -> dict[str, Value]:
         return {
             name: bool(value) if kind == "boolean" and value is not None else value
-            for (name, kind), value in zip(self._layout.fields.items(), values, strict=True)
+            for (name, kind), value in zip(self.layout.fields.items(), values, strict=True)
         }
 
 
@@ -354,7 +324,7 @@ def _connect(folder: Path) -> sqlite3.Connection:
 
 def _create_tables(database: sqlite3.Connection, layout: Layout, codec: Codec | None) -> None:
     fields = "".join(
-        f", {_quote(column)} {_SQL_TYPES[layout.fields[name]]}" for name, column in columns_of(layout.fields).items()
+        f", {quoted(column)} {_SQL_TYPES[layout.fields[name]]}" for name, column in columns_of(layout.fields).items()
     )
     database.execute("BEGIN")
     database.execute(
@@ -370,12 +340,3 @@ def _create_tables(database: sqlite3.Connection, layout: Layout, codec: Codec | 
 
 def _vector_path(folder: Path, generation: int, codec: Codec | None) -> Path:
     return folder / f"vectors-{generation}.{codec.name if codec else 'f32'}"
-
-
-def _quote(column: str) -> str:
-    return '"' + column + '"'
-
-
-def _chunks(values: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

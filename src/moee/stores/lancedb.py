@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from moee.errors import InputError, MissingExtraError, MoEEError, OutputError, StoreError
-from moee.files.atomic import atomic_folder
-from moee.stores.filters import Filter, quote_lance
+from moee.errors import MissingExtraError, MoEEError, OutputError, StoreError
+from moee.stores.base import Store, chunks, new_folder, not_written
+from moee.stores.filters import INTEGERS, Dialect, Filter, quoted
 from moee.stores.locking import WriterLock
-from moee.stores.records import check_batch, check_layout, check_query, columns_of, describe_layout
-from moee.stores.store import Candidates, Layout, Record
+from moee.stores.quantize import Codec
+from moee.stores.records import columns_of, describe_layout
+from moee.stores.store import Candidates, Layout, Record, Value
 from moee.types import Array
 
 INDEXED_FROM = 1000
@@ -35,95 +36,81 @@ _NUM_ATTEMPTS = 5
 _ERRORS = (OSError, RuntimeError, ValueError)
 
 
-class LanceStore:
-    """Records in a LanceDB table; see `moee.stores.store.Store`.
+def _literal(value: Value) -> str:
+    """Return a value as a literal of DataFusion's SQL, which LanceDB filters are written in."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return quoted(value, "'")
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if value == INTEGERS[0]:
+        return f"({INTEGERS[1]} - 1)"  # read as a negated literal, it would not fit
+    return repr(value)
+
+
+class LanceStore(Store):
+    """Records in a LanceDB table; see `moee.stores.base.Store`.
 
     Any number of processes may search while one writes: each call sees the last whole commit.
     """
 
-    def __init__(self, folder: Path, layout: Layout, *, approximate: bool = False) -> None:
-        """Open the store in `folder`.
+    dialect = Dialect(placeholder=None, quote=lambda name: quoted(name, "`"), literal=_literal)
 
-        Raises:
-            StoreError: If there is none, or it was made with another layout.
-            MissingExtraError: If lancedb is not installed.
-        """
+    @staticmethod
+    def _make(place: Path, layout: Layout, codec: Codec | None, *, approximate: bool) -> None:
         lancedb = _import_lancedb()
-        if not (folder / f"{_TABLE}.lance").is_dir():
-            raise StoreError(f"There is no store in {str(folder)!r}: {_TABLE}.lance is missing.")
-        self._folder = folder
-        self._layout = layout
-        self._approximate = approximate
-        self._columns = columns_of(layout.fields)
-        self._lock = WriterLock(folder / "writer.lock")
-        with self._reading():
-            # the interval is how old a view of the table may be: none of another process's commits is missed
-            self._database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
-            self._table = self._database.open_table(_TABLE)
-            found = (self._table.schema.metadata or {}).get(_LAYOUT_KEY, b"").decode()
-        if found != describe_layout(layout):
-            raise StoreError(
-                f"The store in {str(folder)!r} has the layout {found}, but {describe_layout(layout)} was expected. "
-                "The folder does not belong to this index."
-            )
-
-    @classmethod
-    def create(cls, folder: Path, layout: Layout, *, approximate: bool = False) -> LanceStore:
-        """Make an empty store in a new `folder`.
-
-        Raises:
-            InputError: If the folder holds a store already, or the layout cannot be stored.
-            OutputError: If it cannot be written.
-            MissingExtraError: If lancedb is not installed.
-        """
-        lancedb = _import_lancedb()
-        check_layout(layout)
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} is not empty. Open the store that it holds, or choose another folder.")
-        with atomic_folder(folder) as temporary:
+        with new_folder(place) as temporary:
             try:
                 lancedb.connect(str(temporary)).create_table(_TABLE, schema=_schema(layout))
             except _ERRORS as error:
-                raise OutputError(f"Cannot write the index in {str(folder)!r}: {error}.") from error
-        return cls(folder, layout, approximate=approximate)
+                raise OutputError(f"Cannot write the index in {str(place)!r}: {error}.") from error
 
-    @property
-    def layout(self) -> Layout:
-        """The shape that the store was made with."""
-        return self._layout
+    def _open(self, place: Path) -> None:
+        lancedb = _import_lancedb()
+        if not (place / f"{_TABLE}.lance").is_dir():
+            raise StoreError(f"There is no store in {str(place)!r}: {_TABLE}.lance is missing.")
+        self._folder = place
+        self._lock = WriterLock(place / "writer.lock")
+        with self._reading():
+            # the interval is how old a view of the table may be: none of another process's commits is missed
+            self._database = lancedb.connect(str(place), read_consistency_interval=timedelta(0))
+            self._table = self._database.open_table(_TABLE)
+            found = (self._table.schema.metadata or {}).get(_LAYOUT_KEY, b"").decode()
+        if found != describe_layout(self.layout):
+            raise StoreError(
+                f"The store in {str(place)!r} has the layout {found}, but {describe_layout(self.layout)} was expected. "
+                "The folder does not belong to this index."
+            )
 
     def __len__(self) -> int:
         return int(self._read(self._table.count_rows))
 
-    def upsert(self, records: Sequence[Record], vectors: Array) -> None:
-        """Add records, or replace those of a known id, in one commit; see `Store.upsert`."""
+    def _write(self, records: Sequence[Record], vectors: Array) -> None:
         import pyarrow as pa
 
-        checked, vectors = check_batch(self._layout, records, vectors)
-        if not checked:
-            return
         columns: dict[str, Any] = {
-            "id": [record.id for record in checked],
-            "text": [record.text for record in checked],
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self._layout.dim),
+            "id": [record.id for record in records],
+            "text": [record.text for record in records],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.layout.dim),
         }
         for name, column in self._columns.items():
-            columns[column] = [record.fields[name] for record in checked]
-        schema = _schema(self._layout)
+            columns[column] = [record.fields[name] for record in records]
+        schema = _schema(self.layout)
         batch = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
         with self._writing():
             merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.execute(batch)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete records, in one commit; return how many there were; see `Store.delete`."""
+        """Delete records, in one commit; return how many there were."""
         with self._writing():
             return int(self._table.delete(_is_one_of(ids)).num_deleted_rows) if ids else 0
 
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the text of every one of `ids` that is stored."""
         found: dict[str, str] = {}
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids, _CHUNK):
             query = self._table.search().where(_is_one_of(chunk)).select(["id", "text"])
             table = self._read(query.to_arrow)
             found |= zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
@@ -132,8 +119,8 @@ class LanceStore:
     def fetch(self, ids: Sequence[str]) -> Candidates:
         """Return those of `ids` that are stored, in that order, with their vectors."""
         records: list[Record] = []
-        vectors = [np.empty((0, self._layout.dim), np.float32)]
-        for chunk in _chunks(ids):
+        vectors = [np.empty((0, self.layout.dim), np.float32)]
+        for chunk in chunks(ids, _CHUNK):
             found = self._candidates(self._read(self._table.search().where(_is_one_of(chunk)).to_arrow))
             records += found.records
             vectors.append(found.vectors)
@@ -141,15 +128,11 @@ class LanceStore:
         order = [positions[name] for name in dict.fromkeys(ids) if name in positions]
         return Candidates([records[position] for position in order], np.concatenate(vectors)[order])
 
-    def search(self, vector: Array, k: int, where: Filter | None = None) -> Candidates:
-        """Return the `k` best records; see `Store.search`."""
-        vector = check_query(self._layout, vector, k)
-        if where is not None:
-            where.check(self._layout.fields)
+    def _search(self, vector: Array, k: int, where: Filter | None) -> Candidates:
         query = self._table.search(vector, query_type="vector", vector_column_name="vector")
         query = query.distance_type("dot").limit(k)
         if where is not None:
-            query = query.where(where.sql("lance", self._columns)[0], prefilter=True)
+            query = query.where(where.sql(self.dialect, self._columns)[0], prefilter=True)
         if self._approximate:
             found = self._read(query.refine_factor(REFINE_FACTOR).to_arrow)
             if found.num_rows >= k:  # an approximate index may find fewer than there are
@@ -217,10 +200,7 @@ class LanceStore:
         except MoEEError:
             raise
         except _ERRORS as error:
-            raise OutputError(
-                f"Cannot write the index in {str(self._folder)!r}: {error}. Nothing of this call was stored. "
-                "Check that the folder is writable and the disk has room."
-            ) from error
+            raise not_written(self._folder, error) from error
 
     def _candidates(self, table: Any) -> Candidates:  # Any: pyarrow ships no types
         names = list(self._columns)
@@ -231,7 +211,7 @@ class LanceStore:
         ]
         chunks = [chunk.flatten().to_numpy() for chunk in table["vector"].chunks]
         values = np.concatenate([np.empty(0, np.float32), *chunks])
-        return Candidates(records, values.reshape(-1, self._layout.dim))
+        return Candidates(records, values.reshape(-1, self.layout.dim))
 
 
 def _import_lancedb() -> Any:
@@ -253,9 +233,4 @@ def _schema(layout: Layout) -> Any:
 
 
 def _is_one_of(ids: Sequence[str]) -> str:
-    return f"id IN ({', '.join(map(quote_lance, ids))})"
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _CHUNK):
-        yield ids[start : start + _CHUNK]
+    return f"id IN ({', '.join(map(_literal, ids))})"

@@ -7,18 +7,20 @@ stored vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 
 import numpy as np
 
 from moee.errors import InputError, MoEEError, OutputError, StoreError
-from moee.stores.filters import Filter
+from moee.stores.base import Store
+from moee.stores.filters import Dialect, Filter, quoted
 from moee.stores.postgres import (
     LOCK_CLASS,
     LOCK_KEY,
     MAX_INDEXED_DIM,
+    Table,
     check_dim,
     check_table,
     connect,
@@ -26,7 +28,8 @@ from moee.stores.postgres import (
     literal,
     reason,
 )
-from moee.stores.records import check_batch, check_query, columns_of, describe_layout
+from moee.stores.quantize import Codec
+from moee.stores.records import describe_layout
 from moee.stores.store import Candidates, Layout, Record
 from moee.types import Array
 
@@ -44,79 +47,42 @@ _MAX_EF_SEARCH = 1000
 _Result = TypeVar("_Result")
 
 
-class PgVectorStore:
-    """Records in a table of a PostgreSQL database; see `moee.stores.store.Store`.
+class PgVectorStore(Store):
+    """Records in a table of a PostgreSQL database; see `moee.stores.base.Store`.
 
     A connection that was lost is opened again: at once when reading, at the next call when writing.
     """
 
-    def __init__(
-        self, url: str, secrets: Mapping[str, str], table: str, layout: Layout, *, approximate: bool = False
-    ) -> None:
-        """Open the store in `table`.
+    dialect = Dialect(placeholder="%s", quote=lambda name: quoted(name).replace("%", "%%"))
+    url_prefixes = ("postgresql://", "postgres://")
 
-        Args:
-            url: Address of the database, without a password.
-            secrets: `password` and the like, if they were given.
-            table: Its name.
-            layout: As it was made with.
-            approximate: Search by an HNSW index, once `compact` has built it.
+    @staticmethod
+    def _make(place: Table, layout: Layout, codec: Codec | None, *, approximate: bool) -> None:
+        check_table(place.name, layout, approximate=approximate)
+        with connect(place, make_extension=True) as connection:
+            create_table(connection, place, layout)
 
-        Raises:
-            StoreError: If the database cannot be reached, or holds no such table.
-            MissingExtraError: If psycopg or pgvector is not installed.
-        """
-        self._url = url
-        self._secrets = secrets
-        self._table = table
-        self._layout = layout
-        self._approximate = approximate
-        self._columns = columns_of(layout.fields)
+    def _open(self, place: Table) -> None:
+        self._table = place
         self._is_writer = False
-        self._connection = connect(url, secrets)
+        self._connection = connect(place)
         try:
             self._read(self._check_table)
         except BaseException:
             self._connection.close()
             raise
 
-    @classmethod
-    def create(
-        cls, url: str, secrets: Mapping[str, str], table: str, layout: Layout, *, approximate: bool = False
-    ) -> PgVectorStore:
-        """Make an empty table; see the constructor.
-
-        Raises:
-            InputError: If the table exists, or vectors of this length cannot be kept or indexed.
-            StoreError: If the database cannot be reached, or has no vector extension.
-            OutputError: If the table cannot be made.
-            MissingExtraError: If psycopg or pgvector is not installed.
-        """
-        check_table(table, layout, approximate=approximate)
-        with connect(url, secrets, make_extension=True) as connection:
-            create_table(connection, url, table, layout)
-        return cls(url, secrets, table, layout, approximate=approximate)
-
-    @property
-    def layout(self) -> Layout:
-        """The shape that the store was made with."""
-        return self._layout
-
     def __len__(self) -> int:
         query = self._sql("SELECT count(*) FROM {table}")
         ((count,),) = self._read(lambda cursor: cursor.execute(query).fetchall())
         return int(count)
 
-    def upsert(self, records: Sequence[Record], vectors: Array) -> None:
-        """Add records, or replace those of a known id, in one transaction; see `Store.upsert`."""
-        checked, vectors = check_batch(self._layout, records, vectors)
-        for record in checked:
+    def _write(self, records: Sequence[Record], vectors: Array) -> None:
+        for record in records:
             _refuse_nul(record)
-        if not checked:
-            return
         from psycopg.sql import SQL, Identifier, Placeholder
 
-        names = ["id", "text", "vector", *(self._columns[name] for name in self._layout.fields)]
+        names = ["id", "text", "vector", *self._columns.values()]
         values = [Placeholder(format=cast("Any", "b" if name == "vector" else "s")) for name in names]
         statement = self._sql(
             "INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT (id) DO UPDATE SET {updates}",
@@ -126,13 +92,13 @@ class PgVectorStore:
         )
         rows = (
             (record.id, record.text, vector, *record.fields.values())
-            for record, vector in zip(checked, vectors, strict=True)
+            for record, vector in zip(records, vectors, strict=True)
         )
         with self._writing() as cursor:
             cursor.executemany(statement, rows)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete records, in one transaction; return how many there were; see `Store.delete`."""
+        """Delete records, in one transaction; return how many there were."""
         with self._writing() as cursor:
             return cursor.execute(self._sql("DELETE FROM {table} WHERE id = ANY(%s)"), [_without_nul(ids)]).rowcount
 
@@ -147,13 +113,8 @@ class PgVectorStore:
         names = _without_nul(ids)
         return self._select(query, [names, names])
 
-    def search(self, vector: Array, k: int, where: Filter | None = None) -> Candidates:
-        """Return the `k` best records; see `Store.search`."""
-        vector = check_query(self._layout, vector, k)
-        condition, values = "TRUE", list[Any]()
-        if where is not None:
-            where.check(self._layout.fields)
-            condition, values = where.sql("postgres", self._columns)
+    def _search(self, vector: Array, k: int, where: Filter | None) -> Candidates:
+        condition, values = ("TRUE", list[Any]()) if where is None else where.sql(self.dialect, self._columns)
         if self._approximate:
             found = self._read(lambda cursor: self._search_index(cursor, vector, k, condition, values))
             if len(found.records) >= k:  # an approximate index may find fewer than there are
@@ -174,7 +135,7 @@ class PgVectorStore:
     def compact(self) -> None:
         """Build the approximate index if one was asked for, drop dead rows, and bring the planner's statistics up."""
         if self._approximate:
-            check_dim(self._layout.dim, approximate=True)
+            check_dim(self.layout.dim, approximate=True)
             with self._writing() as cursor:
                 cursor.execute(
                     self._sql(
@@ -191,17 +152,17 @@ class PgVectorStore:
 
     @property
     def _key_type(self) -> str:
-        return "vector" if self._layout.dim <= MAX_INDEXED_DIM else "halfvec"
+        return "vector" if self.layout.dim <= MAX_INDEXED_DIM else "halfvec"
 
     def _sql(self, text: LiteralString, **parts: Any) -> Composed:
         """Compose a statement; names are quoted, and `{key}` is what the approximate index holds."""
         from psycopg.sql import SQL, Identifier
 
         names = ["id", "text", "vector", *self._columns.values()]
-        key = "vector" if self._key_type == "vector" else f"vector::halfvec({self._layout.dim})"
+        key = "vector" if self._key_type == "vector" else f"vector::halfvec({self.layout.dim})"
         return SQL(text).format(
-            table=Identifier(self._table),
-            index=Identifier(f"{self._table}_hnsw"),
+            table=Identifier(self._table.name),
+            index=Identifier(f"{self._table.name}_hnsw"),
             columns=SQL(", ").join(map(Identifier, names)),
             key=literal(key),
             **parts,
@@ -240,10 +201,10 @@ class PgVectorStore:
         name = self._sql("{table}").as_string(cursor)
         found, is_missing = cursor.execute(query, [name, name]).fetchone() or (None, True)
         if is_missing:
-            raise StoreError(f"There is no table {self._table!r} in {self._url}.")
-        if found != describe_layout(self._layout):
+            raise StoreError(f"There is no table {self._table}.")
+        if found != describe_layout(self.layout):
             raise StoreError(
-                f"The table {self._table!r} in {self._url} has the layout {found}, but {describe_layout(self._layout)} "
+                f"The table {self._table} has the layout {found}, but {describe_layout(self.layout)} "
                 "was expected. The table does not belong to this index."
             )
 
@@ -258,9 +219,7 @@ class PgVectorStore:
                     return run(cursor)
             except psycopg.Error as error:
                 if not (attempt == 0 and self._connection.closed):
-                    raise StoreError(
-                        f"Cannot read the table {self._table!r} in {self._url}: {reason(error)}"
-                    ) from error
+                    raise StoreError(f"Cannot read the table {self._table}: {reason(error)}") from error
         raise AssertionError("the second attempt returns or raises")
 
     @contextmanager
@@ -280,8 +239,7 @@ class PgVectorStore:
             raise
         except psycopg.Error as error:
             raise OutputError(
-                f"Cannot write the table {self._table!r} in {self._url}: {reason(error)} "
-                "Nothing of this call was stored."
+                f"Cannot write the table {self._table}: {reason(error)} Nothing of this call was stored."
             ) from error
 
     def _lock(self) -> None:
@@ -298,7 +256,7 @@ class PgVectorStore:
                 self._connection.execute(query, [LOCK_CLASS, name])
         except psycopg.errors.LockNotAvailable as error:
             raise StoreError(
-                f"Another writer has the table {self._table!r} in {self._url} open. One may write at a time, any "
+                f"Another writer has the table {self._table} open. One may write at a time, any "
                 "number may search. Wait until it is done, or stop it; what it has written in whole is kept."
             ) from error
         self._is_writer = True
@@ -306,13 +264,13 @@ class PgVectorStore:
     def _reconnect_if_closed(self) -> None:
         if self._connection.closed:
             self._is_writer = False
-            self._connection = connect(self._url, self._secrets)
+            self._connection = connect(self._table)
 
     def _candidates(self, rows: Sequence[Sequence[Any]]) -> Candidates:
         names = list(self._columns)
         records = [Record(key, text, dict(zip(names, fields, strict=True))) for key, text, _, *fields in rows]
         vectors = [row[2].to_numpy() for row in rows]
-        return Candidates(records, np.stack(vectors) if rows else np.empty((0, self._layout.dim), np.float32))
+        return Candidates(records, np.stack(vectors) if rows else np.empty((0, self.layout.dim), np.float32))
 
 
 def _refuse_nul(record: Record) -> None:

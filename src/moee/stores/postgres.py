@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from moee.errors import InputError, MissingExtraError, OutputError, StoreError
-from moee.stores.records import check_layout, columns_of, describe_layout, is_layout
+from moee.stores.records import columns_of, describe_layout, is_layout
 from moee.stores.store import FieldType, Layout
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.sql import Identifier
 
 MAX_DIM = 16_000
 """Longest vector that pgvector keeps."""
@@ -39,12 +41,29 @@ _PAGE_BYTES = 8160  # that a row may take
 _MOVED_BYTES = 32  # that a value takes in its row at most, when its content is elsewhere
 
 
-def connect(url: str, secrets: Mapping[str, str], *, make_extension: bool = False) -> psycopg.Connection[Any]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a database, written in messages without its secrets.
+
+    Attributes:
+        url: Where the database is, without a password.
+        name: The table's name.
+        secrets: `password` and the like, if they were given.
+    """
+
+    url: str
+    name: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name!r} in {self.url}"
+
+
+def connect(table: Table, *, make_extension: bool = False) -> psycopg.Connection[Any]:
     """Open a connection that knows vectors, in which each statement is a transaction of its own.
 
     Args:
-        url: Address of the database, without a password.
-        secrets: `password` and the like, if they were given.
+        table: Names the database.
         make_extension: Make the vector extension if the database has none.
 
     Raises:
@@ -62,10 +81,10 @@ def connect(url: str, secrets: Mapping[str, str], *, make_extension: bool = Fals
     defaults: dict[str, Any] = {"application_name": "moee", "connect_timeout": _CONNECT_TIMEOUT_S}
     defaults |= {"password": password} if password else {}
     try:
-        connection = psycopg.connect(**(defaults | conninfo_to_dict(url) | dict(secrets)), autocommit=True)
+        connection = psycopg.connect(**(defaults | conninfo_to_dict(table.url) | dict(table.secrets)), autocommit=True)
     except psycopg.Error as error:
         raise StoreError(
-            f"Cannot connect to {url}: {reason(error)} Check that PostgreSQL runs there and lets this user in; a "
+            f"Cannot connect to {table.url}: {reason(error)} Check that PostgreSQL runs there and lets this user in; a "
             f"password is taken from the url given to the command, from {PASSWORD_VARIABLE}, or from ~/.pgpass."
         ) from error
     try:
@@ -75,13 +94,13 @@ def connect(url: str, secrets: Mapping[str, str], *, make_extension: bool = Fals
     except psycopg.Error as error:
         connection.close()
         raise StoreError(
-            f"The vector extension of {url} cannot be used: {reason(error)} Install pgvector "
+            f"The vector extension of {table.url} cannot be used: {reason(error)} Install pgvector "
             "0.8 or newer for the server, and let its administrator run: CREATE EXTENSION vector"
         ) from error
     return connection
 
 
-def create_table(connection: psycopg.Connection[Any], url: str, table: str, layout: Layout) -> None:
+def create_table(connection: psycopg.Connection[Any], table: Table, layout: Layout) -> None:
     """Make an empty table, in place of an empty one that a killed build left.
 
     Raises:
@@ -91,30 +110,31 @@ def create_table(connection: psycopg.Connection[Any], url: str, table: str, layo
     import psycopg
     from psycopg.sql import SQL, Identifier, Literal
 
+    name = Identifier(table.name)
     fields = [
-        SQL(", {} {}").format(Identifier(column), SQL(_SQL_TYPES[layout.fields[name]]))
-        for name, column in columns_of(layout.fields).items()
+        SQL(", {} {}").format(Identifier(column), SQL(_SQL_TYPES[layout.fields[key]]))
+        for key, column in columns_of(layout.fields).items()
     ]
     statement = SQL("CREATE TABLE {} (id {} PRIMARY KEY, text {} NOT NULL, vector vector({}) NOT NULL{})").format(
-        Identifier(table), SQL(_TEXT), SQL(_TEXT), Literal(layout.dim), SQL("").join(fields)
+        name, SQL(_TEXT), SQL(_TEXT), Literal(layout.dim), SQL("").join(fields)
     )
     try:
         with connection.transaction():
-            if _is_leftover(connection, table):
-                connection.execute(SQL("DROP TABLE {}").format(Identifier(table)))
+            if _is_leftover(connection, name):
+                connection.execute(SQL("DROP TABLE {}").format(name))
             connection.execute(statement)
             if _fits_page(layout):
                 inline = "ALTER TABLE {} ALTER COLUMN vector SET STORAGE PLAIN, SET (toast_tuple_target = {})"
-                connection.execute(SQL(inline).format(Identifier(table), Literal(_PAGE_BYTES)))
-            comment = SQL("COMMENT ON TABLE {} IS {}").format(Identifier(table), Literal(describe_layout(layout)))
+                connection.execute(SQL(inline).format(name, Literal(_PAGE_BYTES)))
+            comment = SQL("COMMENT ON TABLE {} IS {}").format(name, Literal(describe_layout(layout)))
             connection.execute(comment)
     except psycopg.errors.DuplicateTable as error:
         raise InputError(
-            f"There is a table {table!r} in {url} already. Open the index that it belongs to, choose another name for "
+            f"There is a table {table} already. Open the index that it belongs to, choose another name for "
             "this one, or drop the table."
         ) from error
     except psycopg.Error as error:
-        raise OutputError(f"Cannot make the table {table!r} in {url}: {reason(error)}") from error
+        raise OutputError(f"Cannot make the table {table}: {reason(error)}") from error
 
 
 def _fits_page(layout: Layout) -> bool:
@@ -125,25 +145,24 @@ def _fits_page(layout: Layout) -> bool:
     return 8 + 4 * layout.dim + _MOVED_BYTES * (len(layout.fields) + 4) <= _PAGE_BYTES
 
 
-def _is_leftover(connection: psycopg.Connection[Any], table: str) -> bool:
+def _is_leftover(connection: psycopg.Connection[Any], table: Identifier) -> bool:
     """Return whether the table is an index's, empty, and nobody writes to it: its build was killed at the outset."""
-    from psycopg.sql import SQL, Identifier
+    from psycopg.sql import SQL
 
-    name = Identifier(table).as_string(connection)
+    name = table.as_string(connection)
     query = f"SELECT obj_description(to_regclass(%s), 'pg_class'), pg_try_advisory_xact_lock({LOCK_KEY})"
     (described, is_free) = connection.execute(query, [name, LOCK_CLASS, name]).fetchone() or (None, False)
     if described is None or not is_free or not is_layout(described):
         return False
-    return connection.execute(SQL("SELECT FROM {} LIMIT 1").format(Identifier(table))).fetchone() is None
+    return connection.execute(SQL("SELECT FROM {} LIMIT 1").format(table)).fetchone() is None
 
 
 def check_table(table: str, layout: Layout, *, approximate: bool) -> None:
     """Refuse what no table can keep, before a database is asked.
 
     Raises:
-        InputError: If the name is none for a table, the layout cannot be stored, or the vectors are too long.
+        InputError: If the name is none for a table, or the vectors are too long.
     """
-    check_layout(layout)
     check_dim(layout.dim, approximate=approximate)
     if not table or len(table.encode()) > _MAX_TABLE or "\0" in table or "%" in table:
         raise InputError(f"The table {table!r} needs a name of 1 to {_MAX_TABLE} bytes, without % and NUL.")

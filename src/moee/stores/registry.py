@@ -6,17 +6,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from moee.errors import InputError, check_choice
+from moee.stores.base import Store
+from moee.stores.flat import FlatStore
+from moee.stores.lancedb import LanceStore
+from moee.stores.pgvector import PgVectorStore
+from moee.stores.postgres import Table
 from moee.stores.quantize import Codec
-from moee.stores.store import Layout, Store
+from moee.stores.store import Layout
 
 StoreKind = Literal["flat", "lancedb", "pgvector"]
-STORES: tuple[StoreKind, ...] = get_args(StoreKind)
-
-_URL_PREFIXES = ("postgresql://", "postgres://")
+STORES: Mapping[StoreKind, type[Store]] = MappingProxyType(
+    {"flat": FlatStore, "lancedb": LanceStore, "pgvector": PgVectorStore}
+)
+"""Every store: a new one is its class, in a file of its own, and its row here."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,25 @@ class StoreSpec:
     def __post_init__(self) -> None:
         """Check that the parts fit, and take passwords out of the url."""
         check_choice("store", self.kind, STORES)
-        if (self.kind == "pgvector") != (self.url is not None) or (self.url is None) != (self.table is None):
+        if bool(self.store.url_prefixes) != (self.url is not None) or (self.url is None) != (self.table is None):
             raise InputError(
                 f"The store {self.kind!r} was given the url {'(none)' if self.url is None else '(one)'} and the table "
                 f"{self.table!r}; 'pgvector' needs both, other stores take neither."
             )
-        if self.kind == "flat" and self.approximate:
+        if self.approximate and not self.store.can_approximate:
             raise InputError(
-                "The store 'flat' searches exactly alone. For an approximate index use lancedb or pgvector."
+                f"The store {self.kind!r} searches exactly alone. For an approximate index use lancedb or pgvector."
             )
         secrets: dict[str, str] = {}
         if self.url is not None:
             url, secrets = _split_secrets(self.url)
             object.__setattr__(self, "url", url)
         object.__setattr__(self, "_secrets", secrets)
+
+    @property
+    def store(self) -> type[Store]:
+        """The class of the store."""
+        return STORES[self.kind]
 
     @property
     def secrets(self) -> Mapping[str, str]:
@@ -77,16 +89,36 @@ class StoreSpec:
         Raises:
             InputError: If it is neither.
         """
-        if text.startswith(_URL_PREFIXES):
-            slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:50] or "index"
-            return cls("pgvector", text, f"moee_{slug}", approximate)
-        if text not in ("flat", "lancedb"):
-            shown = re.sub(r"//[^@/]*@", "//...@", text)
+        for kind, store in STORES.items():
+            if text == kind and not store.url_prefixes:
+                return cls(kind, approximate=approximate)
+            if text.startswith(store.url_prefixes):
+                slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:50] or "index"
+                return cls(kind, text, f"moee_{slug}", approximate)
+        shown = re.sub(r"//[^@/]*@", "//...@", text)
+        raise InputError(
+            f"Unknown store {shown!r}. Choose flat, lancedb, or the url of a PostgreSQL database with pgvector: "
+            "postgresql://user@host:5432/database"
+        )
+
+    def check_codec(self, name: str | None) -> None:
+        """Refuse a codec for a store that keeps float32 vectors alone.
+
+        Raises:
+            InputError: If it is one.
+        """
+        if name is not None and not self.store.keeps_codes:
             raise InputError(
-                f"Unknown store {shown!r}. Choose flat, lancedb, or the url of a PostgreSQL database with pgvector: "
-                "postgresql://user@host:5432/database"
+                f"The store {self.kind!r} keeps float32 vectors alone, not {name}. "
+                "Use the store flat, or shorten the vectors (dims, --dims)."
             )
-        return cls("flat" if text == "flat" else "lancedb", approximate=approximate)
+
+    def place(self, folder: Path) -> Path | Table:
+        """Return where the store of an index in `folder` is: a folder of its name in it, or a table."""
+        if self.url is None:
+            return folder / self.kind
+        assert self.table is not None, "checked with the url"
+        return Table(self.url, self.table, self.secrets)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
@@ -113,20 +145,8 @@ def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | N
         StoreError: If a database cannot be reached.
         MissingExtraError: If the store's package is not installed.
     """
-    _check_codec(spec, codec)
-    if spec.kind == "flat":
-        from moee.stores.flat import FlatStore
-
-        return FlatStore.create(folder / "flat", layout, codec)
-    if spec.kind == "lancedb":
-        from moee.stores.lancedb import LanceStore
-
-        return LanceStore.create(folder / "lancedb", layout, approximate=spec.approximate)
-    from moee.stores.pgvector import PgVectorStore
-
-    assert spec.url is not None  # checked by the spec
-    assert spec.table is not None
-    return PgVectorStore.create(spec.url, spec.secrets, spec.table, layout, approximate=spec.approximate)
+    spec.check_codec(None if codec is None else codec.name)
+    return spec.store.create(spec.place(folder), layout, codec, approximate=spec.approximate)
 
 
 def open_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
@@ -136,34 +156,14 @@ def open_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | Non
         StoreError: If there is none, it is damaged or of another layout, or a database cannot be reached.
         MissingExtraError: If the store's package is not installed.
     """
-    _check_codec(spec, codec)
-    if spec.kind == "flat":
-        from moee.stores.flat import FlatStore
-
-        return FlatStore(folder / "flat", layout, codec)
-    if spec.kind == "lancedb":
-        from moee.stores.lancedb import LanceStore
-
-        return LanceStore(folder / "lancedb", layout, approximate=spec.approximate)
-    from moee.stores.pgvector import PgVectorStore
-
-    assert spec.url is not None  # checked by the spec
-    assert spec.table is not None
-    return PgVectorStore(spec.url, spec.secrets, spec.table, layout, approximate=spec.approximate)
-
-
-def _check_codec(spec: StoreSpec, codec: Codec | None) -> None:
-    if codec is not None and spec.kind != "flat":
-        raise InputError(
-            f"The store {spec.kind!r} keeps float32 vectors alone, not {codec.name}. "
-            "Use the store flat, or reduce the dimensions (--dims)."
-        )
+    spec.check_codec(None if codec is None else codec.name)
+    return spec.store(spec.place(folder), layout, codec, approximate=spec.approximate)
 
 
 def _split_secrets(url: str) -> tuple[str, dict[str, str]]:
     """Return the url without passwords, and the passwords."""
     parts = urlsplit(url)
-    if not url.startswith(_URL_PREFIXES) or "@" in parts.path:
+    if not url.startswith(PgVectorStore.url_prefixes) or "@" in parts.path:
         raise InputError(
             "The url of the store cannot be read; it must have the form postgresql://user@host:5432/database, with "
             "reserved characters such as / and @ in a password written as %2F and %40."
