@@ -6,31 +6,33 @@ import os
 import sys
 import traceback
 from importlib.metadata import version
+from pkgutil import resolve_name
 from typing import Annotated
 
 import typer
 
-from moee.cli import (
-    bench,
-    calibrate,
-    carve,
-    demo,
-    doctor,
-    embed,
-    evaluate,
-    index,
-    inspect,
-    map,
-    models,
-    reproduce,
-    search,
-    serve,
-    similarity,
-    tune_alpha,
-)
 from moee.cli.console import complain, route_messages
 from moee.errors import MoEEError
 
+COMMANDS = {
+    "demo": "demo:demo",
+    "embed": "embed:embed",
+    "similarity": "similarity:similarity",
+    "inspect": "inspect:inspect",
+    "models": "models:models",
+    "calibrate": "calibrate:calibrate",
+    "carve": "carve:carve",
+    "reproduce": "reproduce:reproduce",
+    "bench": "bench:bench",
+    "doctor": "doctor:doctor",
+    "search": "search:search",
+    "serve": "serve:serve",
+    "map": "map:map_",
+    "eval": "evaluate:evaluate",
+    "tune-alpha": "tune_alpha:tune_alpha",
+    "index": "index:app",
+}
+"""Every command with its module and function: a new one is its file, and its row here."""
 INTERRUPTED = 130
 """128 + SIGINT: what a shell reports for a program stopped by Ctrl-C."""
 PIPE_CLOSED = 141
@@ -67,25 +69,12 @@ def _root(
     route_messages(quiet=quiet)
 
 
-for _command in (
-    demo.demo,
-    embed.embed,
-    similarity.similarity,
-    inspect.inspect,
-    models.models,
-    calibrate.calibrate,
-    carve.carve,
-    reproduce.reproduce,
-    bench.bench,
-    doctor.doctor,
-):
-    app.command()(_command)
-app.add_typer(index.app, name="index")
-app.command()(search.search)
-app.command()(serve.serve)
-app.command(name="map")(map.map_)  # `map` is taken in Python too
-app.command(name="eval")(evaluate.evaluate)  # `eval` is taken in Python
-app.command(name="tune-alpha")(tune_alpha.tune_alpha)
+for _name, _where in COMMANDS.items():
+    _command = resolve_name(f"moee.cli.{_where}")
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
 
 
 def main() -> None:
