@@ -88,11 +88,11 @@ class MoEE:
                 else float32. Settled once; see `info`.
             device: A torch device; None is the first GPU, else the CPU.
             batch_tokens: Token budget of a batch, padding counted; None chooses by device.
-            padding_side: Of batches; vectors do not depend on it.
-            revision: Of a hub id.
+            padding_side: Side of the padding in batches; vectors do not depend on it.
+            revision: Revision of a hub id.
             local_files_only: Never ask the hub, use what is cached.
             allow_pickle: Load pickle weights, which can run any code that their author put in.
-            memory: That the process may take, for example `"4GiB"`, on a GPU of its memory; None is what is free. A
+            memory: Memory that the process may take, for example `"4GiB"`, on a GPU the GPU's; None is what is free. A
                 model that does not fit is read a layer at a time, once for each chunk of texts.
             precision: `"exact"`, or `"int8"`: weights and activations of 8 bits, on a CPU.
             **settings: Any attribute of `EmbedderConfig`, for example `prompt="ke"` or `scoring="logits"`.
@@ -147,7 +147,7 @@ class MoEE:
             tokenizer: Its tokenizer.
             recipe: A named configuration.
             batch_tokens: Token budget of a batch, padding counted; None chooses by device.
-            padding_side: Of batches; vectors do not depend on it.
+            padding_side: Side of the padding in batches; vectors do not depend on it.
             **settings: Any attribute of `EmbedderConfig`.
 
         Raises:
@@ -224,7 +224,7 @@ class MoEE:
         """Return another embedder over the same model in memory, which shares no statistics with this one.
 
         Args:
-            config: Of the new embedder.
+            config: Configuration of the new embedder.
             statistics: Frozen, one for each of `config.prompts()` in their order, or none.
 
         Raises:

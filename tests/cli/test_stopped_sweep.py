@@ -21,7 +21,7 @@ import sys
 from moee.backends import choose
 from moee.backends.from_disk import sweep
 from moee.cli import main
-choose.Room.holds = lambda *_: False
+choose.MemoryBudget.holds = lambda *_: False
 sweep.SweepBackend.chunk_tokens = lambda *_: 400
 main()
 """

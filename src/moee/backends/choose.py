@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moee")
 
 _BATCH_TOKENS = 4096
-"""For which work space is left beside the weights."""
+"""Size of the batch for which work space is left beside the weights."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryBudget:
     """Memory that a model may use.
 
     Attributes:
@@ -39,7 +39,7 @@ class Room:
     free: int | None
 
     @classmethod
-    def of(cls, memory: str | int | None, device: torch.device) -> Room:
+    def of(cls, memory: str | int | None, device: torch.device) -> MemoryBudget:
         """Look at the caller's limit, else at what the device has left."""
         import torch
 
@@ -57,14 +57,14 @@ class Room:
         return weights + work_bytes(hidden_size, itemsize, _BATCH_TOKENS) + SLACK_BYTES <= self.free
 
 
-def weights_fit(files: list[Path], config: Mapping[str, Any], dtype: torch.dtype, room: Room) -> bool:
+def weights_fit(files: list[Path], config: Mapping[str, Any], dtype: torch.dtype, budget: MemoryBudget) -> bool:
     """Whether all tensors of the files fit into memory in `dtype`, told from headers.
 
     Args:
-        files: Of the checkpoint. A pickle counts with its size on disk.
+        files: Weight files of the checkpoint. A pickle counts with its size on disk.
         config: The parsed `config.json`.
-        dtype: That weights would be held in.
-        room: That there is.
+        dtype: Type that weights would be held in.
+        budget: Memory that there is.
     """
     safe = [path for path in files if path.suffix == headers.SAFETENSORS]
     weights = sum(path.stat().st_size for path in files if path not in safe)
@@ -76,7 +76,7 @@ def weights_fit(files: list[Path], config: Mapping[str, Any], dtype: torch.dtype
     text = config.get("text_config")
     sizes = text if isinstance(text, dict) else config
     hidden_size = sizes.get("hidden_size") or sizes.get("d_model") or 0
-    return room.holds(weights, int(hidden_size), dtype.itemsize)
+    return budget.holds(weights, int(hidden_size), dtype.itemsize)
 
 
 def open_in_parts(
@@ -85,7 +85,7 @@ def open_in_parts(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    room: Room,
+    budget: MemoryBudget,
     int8: bool,
     widths: Mapping[int, int],
     **options: Any,
@@ -93,14 +93,14 @@ def open_in_parts(
     """Open a checkpoint layer by layer, and keep as much of it in memory as there is room for.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Folder of the checkpoint.
         architecture: Row that serves it.
-        dtype: Of the computation.
+        dtype: Type of the computation.
         device: Where it runs.
-        room: That there is.
+        budget: Memory that there is.
         int8: Round each layer to 8 bits as it comes.
         widths: Width of each router, by layer.
-        **options: Of the backend.
+        **options: Options of the backend.
 
     Raises:
         InputError: If not even two layers fit.
@@ -113,30 +113,30 @@ def open_in_parts(
         folder, name=name, dtype=dtype, device=device, architecture=architecture, keep_experts=keep_experts
     )
     prepare = _rounding(store, architecture) if int8 else None
-    # what the store holds by now is resident, so the room is looked at again
-    room = Room.of(room.limit, device)
-    if room.limit is not None and room.free is not None and room.free <= 0:
+    # what the store holds by now is resident, so the budget is looked at again
+    budget = MemoryBudget.of(budget.limit, device)
+    if budget.limit is not None and budget.free is not None and budget.free <= 0:
         raise InputError(
-            f"The memory limit is {format_size(room.limit)}, and without a single layer of {name!r} "
+            f"The memory limit is {format_size(budget.limit)}, and without a single layer of {name!r} "
             f"{format_size(held_bytes(device))} are taken. Give more with --memory."
         )
     weights = sum(store.layer_bytes)
     held = _int8_bytes(store) if int8 else weights
     hidden_size = int(getattr(store.model.config, "hidden_size", 0))
-    if room.holds(held, hidden_size, dtype.itemsize):
+    if budget.holds(held, hidden_size, dtype.itemsize):
         if not int8:
             logger.info("%s: experts stay in memory as they are stored, %s in all", name, format_size(weights))
         store.load_all(prepare=prepare)
         return HuggingFaceBackend(store.model, architecture=architecture, **options)
-    if room.free is None:
+    if budget.free is None:
         raise InputError(f"{name!r} does not fit, and this system does not say how much memory is free: give --memory.")
-    limit = room.limit if room.limit is not None else room.free + held_bytes(device)
+    limit = budget.limit if budget.limit is not None else budget.free + held_bytes(device)
     logger.warning(
         "%s: its layers need %s and %s are free, so layers are read from disk one after the other, once for each chunk "
         "of texts (memory limit %s). Give many texts at once: a chunk costs at least the time of reading the model.",
         name,
         format_size(held),
-        format_size(room.free),
+        format_size(budget.free),
         format_size(limit),
     )
     return SweepBackend(store, memory=limit, widths=widths, prepare=prepare, architecture=architecture, **options)

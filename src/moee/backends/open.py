@@ -25,7 +25,7 @@ from moee.backends.checkpoint.support import (
 from moee.backends.checkpoint.tokenizer import check_tokenizer, load_tokenizer
 from moee.backends.devices import choose_dtype_and_device
 from moee.backends.fake import FakeBackend
-from moee.backends.forward.out_of_memory import naming_the_knobs
+from moee.backends.forward.out_of_memory import translating_out_of_memory
 from moee.errors import (
     CheckpointError,
     InputError,
@@ -104,7 +104,7 @@ def _open_folder(folder: Path, name: str, options: LoadOptions) -> Backend:
         "include_attention_routers": options.include_attention_routers,
         "padding_side": options.padding_side,
     }
-    with naming_the_knobs(f"while {name!r} was loaded"):
+    with translating_out_of_memory(f"while {name!r} was loaded"):
         backend = _open(checkpoint, dtype, device, options, for_backend)
     logger.info("%s: %s", name, backend.info.describe())
     return backend
@@ -114,16 +114,16 @@ def _open(
     checkpoint: _Checkpoint, dtype: torch.dtype, device: torch.device, options: LoadOptions, for_backend: dict[str, Any]
 ) -> Backend:
     """Open it whole if that is asked for and fits, else in parts."""
-    from moee.backends.choose import Room, open_in_parts, weights_fit
+    from moee.backends.choose import MemoryBudget, open_in_parts, weights_fit
     from moee.backends.forward.huggingface import HuggingFaceBackend
     from moee.backends.summary import router_widths
 
     folder, name, architecture = checkpoint.folder, checkpoint.name, checkpoint.architecture
-    room = Room.of(options.memory, device)
+    budget = MemoryBudget.of(options.memory, device)
     int8 = options.precision == "int8"
     if int8:
         _check_int8(device)
-    if int8 or not weights_fit(checkpoint.files, checkpoint.config, dtype, room):
+    if int8 or not weights_fit(checkpoint.files, checkpoint.config, dtype, budget):
         if architecture is not None and checkpoint.is_safe:
             widths = router_widths(folder, checkpoint.config, architecture, checkpoint.files, name)
             return open_in_parts(
@@ -131,7 +131,7 @@ def _open(
                 architecture,
                 dtype=dtype,
                 device=device,
-                room=room,
+                budget=budget,
                 int8=int8,
                 widths=widths,
                 **for_backend,

@@ -137,7 +137,7 @@ def router_widths(
     """Return the width of the router of every MoE layer, without loading weights: layer id to width, ascending.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Folder of the checkpoint.
         config: Its parsed `config.json`.
         architecture: Row that serves it.
         files: Its weight files.
@@ -183,7 +183,7 @@ def routers_in_headers(
     Args:
         entries: Headers of all weight files.
         architecture: The model's row.
-        num_layers: Of the decoder; what is numbered from there on predicts several tokens ahead and is never run.
+        num_layers: Layers of the decoder. What is numbered from there on predicts several tokens ahead, and never runs.
 
     Returns:
         Layer id to router width, ascending; empty if the file uses names that the row does not know.

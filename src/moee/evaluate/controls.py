@@ -53,8 +53,8 @@ class OracleAlpha:
     An upper bound of what any choice of alpha could reach, never a result.
 
     Attributes:
-        alpha: Of the best score; the smallest one where several are best.
-        score: At that alpha.
+        alpha: Alpha of the best score; the smallest one where several are best.
+        score: Scores at that alpha.
         by_alpha: Main score at every alpha of the grid.
     """
 
@@ -148,7 +148,7 @@ def oracle_alpha(study: Study, name: str, setting: Setting, grid: Sequence[float
 
     Args:
         study: The model and the data.
-        name: Of the task.
+        name: Name of the task.
         setting: Its fusion must be `sum`; its alpha is not used.
         grid: Alphas, 0 or larger.
 
@@ -179,10 +179,10 @@ def verdict(
 
     Args:
         hs: Scores of HS with the same calibration, one for each task.
-        fused: Of the sum, the same tasks.
-        random: Of the sum with random projections in place of RW, the same tasks.
+        fused: Scores of the sum on the same tasks.
+        random: Scores of the sum with random projections in place of RW, on the same tasks.
         resamples: Draws of the bootstrap.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         InputError: If the scores are not of the same tasks and items.

@@ -46,7 +46,7 @@ class Study:
     """Scores one model on the tasks of one folder; views are computed once and kept on disk.
 
     Args:
-        embedder: The model. Of its configuration only its own statistics are used; each `Setting` names the rest.
+        embedder: The model. Only its own statistics are used from its configuration; each `Setting` names the rest.
         data: Folder with one subfolder for each task.
         cache: Folder of kept views; None is `evaluate` in the package's cache folder.
         limit: Only so many pairs, test texts, queries or articles of each task, at equal distances.

@@ -45,7 +45,7 @@ class Place:
 
     Attributes:
         file: As messages call it.
-        line: On which it begins, counted from 1; in a Parquet file the row, also from 1.
+        line: Line on which it begins, counted from 1; in a Parquet file the row, also from 1.
         unit: `"line"`, or `"row"` in a Parquet file.
     """
 
@@ -95,7 +95,7 @@ class Reading:
     Attributes:
         delimiter: Between the cells of a `.csv` or `.tsv` file: one character, or a name of `DELIMITERS`. None is a
             comma, in `.tsv` a tab.
-        encoding: Of text, a name that Python knows; None is UTF-8, with or without a byte order mark.
+        encoding: Encoding of text, a name that Python knows; None is UTF-8, with or without a byte order mark.
         on_bad_row: `"error"` stops at the first row that cannot be used; `"skip"` leaves such rows out.
         rejects: The rows that were left out. Filled while reading.
     """

@@ -68,7 +68,7 @@ class Calibration:
         num_texts: How many texts were used.
         texts: Which texts: `"builtin"`, `"user"`, or another word that says so.
         model: Name of the model.
-        fingerprint: Of the model's weights.
+        fingerprint: Fingerprint of the model's weights.
         view_key: The choices that decided the views, from `EmbedderConfig.view_key`.
     """
 
@@ -100,7 +100,7 @@ class Calibration:
         """Fit the statistics, in float64.
 
         Args:
-            views: Of the calibration texts, at least two; thousands are better. No labels are used.
+            views: Views of the calibration texts, at least two; thousands are better. No labels are used.
             info: The model behind the views.
             config: Gives `gamma` and the view key.
             texts: A word for the origin of the texts, kept with the statistics.
@@ -143,7 +143,7 @@ class Calibration:
         """Calibrate views.
 
         Args:
-            views: Of any texts, from the model and prompt of the fit.
+            views: Views of any texts, from the model and prompt of the fit.
             method: `"zscore"` or `"spectral"`, for the hidden states; the routing weights have one way.
 
         Returns:

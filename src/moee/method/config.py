@@ -30,7 +30,7 @@ from moee.types import (
 )
 
 FORMAT_VERSION = 1
-"""Of the JSON form. Raised when a file of this version could be misread by an older program."""
+"""Version of the JSON form. It rises when a file of this version could be misread by an older program."""
 
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -296,7 +296,7 @@ def recipe_config(name: str, *, model_type: str | None = None) -> EmbedderConfig
 
     Args:
         name: A key of `RECIPES`.
-        model_type: Of the model, where it is known. The original code reads raw router logits from OLMoE and
+        model_type: `model_type` of the model, if known. The original code reads raw router logits from OLMoE and
             Qwen2-MoE but softmax weights from DeepSeekMoE, so `paper` depends on it.
 
     Raises:

@@ -74,7 +74,7 @@ class Explanation:
     Attributes:
         texts: The two texts.
         model: Name of the model.
-        fusion: Of the vectors that are compared.
+        fusion: Fusion of the vectors that are compared.
         alpha: Weight of RW in `"sum"`, the geometric mean of two if each text has its own; None in the other fusions,
             which use none.
         similarity: Cosine of the two vectors: `hidden + routing`.
@@ -196,7 +196,7 @@ class Explanation:
         """Draw the parts as a heat map, layers down and experts across.
 
         Args:
-            path: Of the picture; ends in `.png` or `.svg`.
+            path: Path of the picture; ends in `.png` or `.svg`.
 
         Raises:
             InputError: If the suffix is another, or no expert has a part (as in `"hs"`).

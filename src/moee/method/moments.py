@@ -48,7 +48,7 @@ def leading_directions(rows: Array, mean: Wide, scale: Wide, count: int) -> tupl
 
     Args:
         rows: `(n, dim)`.
-        mean: Of every column.
+        mean: Mean of every column.
         scale: One over the deviation of every column.
         count: How many directions are wanted.
 

@@ -110,7 +110,7 @@ def pool(states: torch.Tensor, layout: TokenLayout, pooling: Pooling) -> torch.T
 
     Args:
         states: `(rows, width, dim)` or `(rows * width, dim)`, any float dtype.
-        layout: Of the same batch.
+        layout: Layout of the same batch.
         pooling: How.
 
     Returns:

@@ -24,8 +24,8 @@ class SavedEmbedder:
 
     Attributes:
         model: What to load: `"demo"`, a hub id, a folder.
-        revision: Of a hub id.
-        fingerprint: Of the weights that the statistics belong to.
+        revision: Revision of a hub id.
+        fingerprint: Fingerprint of the weights that the statistics belong to.
         config: The embedder's configuration.
         calibrations: Statistics, the configured prompt's first; empty if none were fitted.
     """

@@ -170,7 +170,7 @@ def test_a_limit_on_memory_chooses_the_sweep_and_says_so(
     whole = MoEE.from_pretrained(GOLDEN, dtype="float32", calibration="none", memory="64GiB")
     assert whole.info.weights == "memory"
     # a checkpoint of a few hundred kilobytes fits wherever Python does, so the model is made not to
-    monkeypatch.setattr("moee.backends.choose.Room.holds", lambda *_: False)
+    monkeypatch.setattr("moee.backends.choose.MemoryBudget.holds", lambda *_: False)
     swept = MoEE.from_pretrained(GOLDEN, dtype="float32", calibration="none", memory="64GiB", batch_tokens=300)
     assert swept.info.weights == "disk"
     assert "layers are read from disk one after the other" in caplog.text

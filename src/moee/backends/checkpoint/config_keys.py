@@ -28,7 +28,7 @@ def scoring_func_of(config: Any, architecture: Architecture | None) -> str:
     """Return how a model turns its logits into scores, a key of `routing.SCORING_FUNCS`.
 
     Args:
-        config: Of the text model.
+        config: Configuration of the text model.
         architecture: Its row; a softmax is assumed for a model that no row describes.
 
     Raises:

@@ -45,13 +45,13 @@ class LoadOptions:
         dtype: `"float32"`, `"bfloat16"`, `"float16"`; None is bfloat16 where the device computes it natively, else
             float32.
         device: A torch device; None is the first GPU, else the CPU.
-        padding_side: Of batches. Vectors do not depend on it; right is faster.
+        padding_side: Side of the padding in batches. Vectors do not depend on it; right is faster.
         include_attention_routers: Also read the routers of mixture-of-attention blocks.
-        revision: Of a hub id.
+        revision: Revision of a hub id.
         local_files_only: Never ask the hub, use what is cached.
         allow_pickle: Load pickle weights, which can run any code that their author put in.
-        memory: That the process may take, for example `"4GiB"`, on a GPU of its memory; None is what is free. A model
-            that does not fit is read a layer at a time.
+        memory: Memory that the process may take, for example `"4GiB"`, on a GPU the GPU's; None is what is free. A
+            model that does not fit is read a layer at a time.
         precision: `"exact"`, or `"int8"`: weights and activations of 8 bits, on a CPU.
     """
 

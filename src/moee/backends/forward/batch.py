@@ -44,7 +44,7 @@ class Batch:
     """One input of the model.
 
     Attributes:
-        inputs: Of the model's forward.
+        inputs: Arguments of the model's forward.
         layout: Where the texts are in it.
         packing: How attention treats texts side by side; None for padded rows.
         trims: Whether the last layer runs for last tokens alone.

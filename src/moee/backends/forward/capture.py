@@ -117,7 +117,7 @@ def capture(
     Args:
         sites: Routers to read.
         layers: Decoder layers whose output to pool, with their numbers.
-        layout: Of the batch that the forward pass will run.
+        layout: Layout of the batch that the forward pass will run.
         plan: How to pool.
         scoring_func: The model's own, for pooled routing.
         trimmed: Decoder layer that gets the last token of every text alone, if one does.

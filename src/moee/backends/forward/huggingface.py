@@ -15,7 +15,7 @@ from moee.backends.checkpoint.config_keys import scoring_func_of
 from moee.backends.checkpoint.tokenizer import TextTokenizer
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.capture import Captured, capture
-from moee.backends.forward.out_of_memory import naming_the_knobs
+from moee.backends.forward.out_of_memory import translating_out_of_memory
 from moee.backends.forward.packing import Packing, States, packed_attention_in
 from moee.backends.forward.prefix import SharedPrefix
 from moee.backends.forward.routers import (
@@ -177,7 +177,7 @@ class HuggingFaceBackend:
 
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan, *, shared: int = 0) -> Activations:
         """Run one batch. See `base.Backend.run`."""
-        with naming_the_knobs(f"in a batch of {sum(map(len, sequences))} tokens"):
+        with translating_out_of_memory(f"in a batch of {sum(map(len, sequences))} tokens"):
             captured = self._run(sequences, plan, shared)
         return self._activations(captured, plan)
 

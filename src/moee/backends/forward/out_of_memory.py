@@ -1,4 +1,4 @@
-"""torch reports that memory ran out as an error like any other; here it gets its name, and what to do about it."""
+"""Out-of-memory translation: torch reports it as an error like any other; here it gets its name and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
-def naming_the_knobs(doing: str) -> Iterator[None]:
+def translating_out_of_memory(doing: str) -> Iterator[None]:
     """Turn running out of memory inside the context into an `OutOfMemoryError`.
 
     Args:

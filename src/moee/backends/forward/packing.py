@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ATTENTION = "moee_packed"
 """Under which transformers finds our attention function."""
 _SHORTEST_IN_BLOCK = 0.8
-"""Of the longest text of a block of attention. Fewer blocks are fewer calls, tighter ones less padding."""
+"""Length, relative to the longest text of a block of attention, that a text needs to join it. Fewer blocks are fewer
+calls, tighter ones less padding."""
 _NOT_COMPUTED = ("softcap", "head_mask", "position_bias")
 """What an attention layer may ask for and our function does not do."""
 
@@ -164,7 +165,7 @@ class Packing:
             query: `(1, heads, tokens, width)`.
             key: The same with fewer heads, perhaps.
             value: The same, of another width, perhaps.
-            scale: Of the scores, a float; None is `1 / sqrt(width)`.
+            scale: Factor on the scores; None is `1 / sqrt(width)`.
             sinks: `(heads,)`, scores of a key that every token sees and that adds nothing; None if there are none.
 
         Returns:

@@ -63,7 +63,7 @@ class Recipe:
 
     Attributes:
         targets: Names of the weights in the model.
-        shape: Of the first one.
+        shape: Shape of the first one.
         dtype: What the tensors of the files are cast to, and the weights are held in.
         sources: The tensors that are needed, in the order the rule wants them.
         fills: Where each tensor goes, if the weight is a plain arrangement of them: they are read straight into place.
@@ -119,7 +119,7 @@ class Precision:
     """What weights are held in.
 
     Attributes:
-        dtype: Of everything that the model does not fix otherwise.
+        dtype: Type of everything that the model does not fix otherwise.
         experts: Names of the experts' matrices that stay as the file has them, unless that is wider than `dtype`.
         fixed: Parts of names, and the dtype that the model wants for the weights that have them.
     """
@@ -170,7 +170,7 @@ def plan_weights(
         meta: The model.
         entries: Headers of all weight files, by tensor name.
         precision: What the weights are held in.
-        name: Of the checkpoint, for messages.
+        name: Name of the checkpoint, for messages.
 
     Returns:
         Recipes that together make every weight of the text model that the files hold.

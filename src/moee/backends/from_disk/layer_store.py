@@ -53,7 +53,7 @@ class LayerStore:
 
         Args:
             model: On the meta device.
-            recipes: That make every weight of its text model.
+            recipes: How every weight of its text model is made.
             architecture: Row that serves the model.
             device: Where weights go.
         """
@@ -97,8 +97,8 @@ class LayerStore:
 
         Args:
             folder: With `config.json` and safetensors files. Weights in 8 or 4 bits are made wide again as they come.
-            name: Of the model, for messages.
-            dtype: That weights are held in.
+            name: Name of the model, for messages.
+            dtype: Type that weights are held in.
             device: Where they go.
             architecture: Row that serves the model.
             keep_experts: Leave the experts' fused matrices in the dtype of the files where that is not wider than

@@ -48,8 +48,8 @@ def build_on_meta(folder: Path, name: str, dtype: torch.dtype) -> MetaModel:
 
     Args:
         folder: With a `config.json`.
-        name: Of the checkpoint, for messages.
-        dtype: Of the weights.
+        name: Name of the checkpoint, for messages.
+        dtype: Type of the weights.
 
     Raises:
         CheckpointError: If the configuration builds no model, or its weights are quantised in a way that cannot be

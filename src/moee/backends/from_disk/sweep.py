@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.huggingface import HuggingFaceBackend
-from moee.backends.forward.out_of_memory import naming_the_knobs
+from moee.backends.forward.out_of_memory import translating_out_of_memory
 from moee.backends.forward.packing import States, packed_attention_in
 from moee.backends.from_disk.layer_store import LayerStore, Prepare
 from moee.backends.kernels.norms import norms_in_pieces
@@ -78,7 +78,7 @@ class SweepBackend(HuggingFaceBackend):
 
     Args:
         store: Gives the layers.
-        tokenizer: Of the model.
+        tokenizer: Tokenizer of the model.
         memory: Bytes that the process may take; on a GPU, of its memory.
         widths: Width of each router, in layer order: it cannot be probed without reading the whole model.
         prepare: Called with each layer as it comes.
@@ -164,7 +164,7 @@ class SweepBackend(HuggingFaceBackend):
 
         tokens = sum(len(each) for batch in chunk for each in batch)
         with (
-            naming_the_knobs(f"in a sweep of {tokens} tokens"),
+            translating_out_of_memory(f"in a sweep of {tokens} tokens"),
             torch.inference_mode(),
             experts_kernel(self._model),
             packed_attention_in(self._model),

@@ -12,13 +12,13 @@ from typing import Any
 from moee.types import Fusion, ModelInfo
 
 METHODS: tuple[Fusion, ...] = ("hs", "rw", "concat", "sum")
-"""In the order of the paper's tables."""
+"""Tasks in the order of the paper's tables."""
 
 METHOD_NAMES: Mapping[str, str] = MappingProxyType(
     {"hs": "HS", "rw": "RW", "concat": "MoEE (concat)", "sum": "MoEE (sum)"}
 )
 PROMPTS = ("none", "prompteol")
-"""Of the paper's tables, in its words."""
+"""Prompts of the paper's tables, in its words."""
 
 
 @cache
