@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_build_is_what_was_measured_and_the_second_call_is_instant(
+def test_the_build_is_what_was_measured_and_the_second_call_uses_it(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -51,9 +50,9 @@ def test_the_build_is_what_was_measured_and_the_second_call_is_instant(
 
     monkeypatch.setenv("MOEE_CACHE", str(cache))
     folder = demo_folder()
-    started = time.monotonic()
+    built = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert demo_folder() == folder
-    assert time.monotonic() - started < 0.1
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == built
     digest = TensorDigest()
     with safe_open(folder / "model.safetensors", framework="pt") as stored:
         for name in stored.keys():  # noqa: SIM118

@@ -10,13 +10,12 @@ import hashlib
 import importlib.util
 import json
 import logging
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moee.carve.report import CarveReport
 from moee.errors import CheckpointError, MissingExtraError, OutputError
-from moee.files.atomic import cache_dir
+from moee.files.atomic import atomic_folder, cache_dir
 
 if TYPE_CHECKING:
     from moee.carve.plan import CarvePlan
@@ -144,20 +143,14 @@ def _build_into_cache(target: Path, manifest: dict[str, Any]) -> None:
     logger.info("building the embedded default model into %s: once, under a minute", target.parent)
     _check_sha256(gguf, str(manifest["source_sha256"]), f"Install it again with: {INSTALL_LINE}")
     _check_sha256(ASSETS / PLAN_NAME, str(manifest["plan_sha256"]), "Install moee again.")
+    digest = str(manifest["tensors_sha256"])
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # not atomic_folder: where two processes build at once, the folder in place may be in use and must stay
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-            built = Path(scratch) / "built"
-            built.mkdir()
-            _build(built, gguf, manifest)
-            _publish(built, target, str(manifest["tensors_sha256"]), Path(scratch) / "retired")
-    except OutputError:
-        raise
-    except OSError as error:
+        # where two processes build at once, the folder in place may be in use and stays
+        with atomic_folder(target, keep=lambda folder: _is_complete(folder, digest)) as folder:
+            _build(folder, gguf, manifest)
+    except OutputError as error:
         raise OutputError(
-            f"Cannot build the demo model in {str(target.parent)!r}: {error.strerror or error}. It takes 0.3 GB. "
-            "Make room, or set MOEE_CACHE to a folder that can be written."
+            f"Cannot build the demo model, which takes 0.3 GB: {error} MOEE_CACHE names the folder of the cache."
         ) from error
 
 
@@ -183,14 +176,3 @@ def _build(folder: Path, gguf: Path, manifest: dict[str, Any]) -> None:
     CarveReport.from_json(manifest["report"]).write(folder)
     stamp = {"tensors_sha256": digest, "weights_bytes": (folder / _WEIGHTS_NAME).stat().st_size}
     (folder / _STAMP_NAME).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
-
-
-def _publish(built: Path, target: Path, digest: str, retired: Path) -> None:
-    """Rename `built` to `target`, unless another process was first; an incomplete `target` is moved away."""
-    if target.exists() and not _is_complete(target, digest):
-        target.rename(retired)
-    try:
-        built.rename(target)
-    except OSError:
-        if not _is_complete(target, digest):
-            raise

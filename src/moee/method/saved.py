@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moee.errors import CheckpointError
-from moee.files.atomic import atomic_folder
+from moee.files.atomic import atomic_folder, recover_folder
 from moee.method.calibration import Calibration
 from moee.method.config import EmbedderConfig
 
@@ -39,7 +39,9 @@ class SavedEmbedder:
 
 def is_saved_embedder(name: str | Path) -> bool:
     """Whether `name` is a folder that `write_embedder` wrote."""
-    path = Path(name).expanduser() / _CONFIG
+    folder = Path(name).expanduser()
+    recover_folder(folder)
+    path = folder / _CONFIG
     if not path.is_file():
         return False
     try:

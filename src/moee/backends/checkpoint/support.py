@@ -27,6 +27,7 @@ from moee.errors import (
     first_line,
     listed,
 )
+from moee.files.atomic import recover_folder
 from moee.memory import parse_size
 from moee.method.pooling import PaddingSide
 
@@ -82,6 +83,7 @@ def resolve_folder(name: str | Path, options: LoadOptions | None = None) -> Path
 
         return demo_folder()
     path = Path(text).expanduser()
+    recover_folder(path)
     if path.is_dir():
         return path
     if path.is_file():
