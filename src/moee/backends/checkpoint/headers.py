@@ -14,10 +14,10 @@ from typing import Any
 from moee.errors import CheckpointError, first_line, listed
 
 SAFETENSORS = ".safetensors"
-_WHOLE = f"model{SAFETENSORS}"
-_INDEX = f"{_WHOLE}.index.json"
+WHOLE = f"model{SAFETENSORS}"
+_INDEX = f"{WHOLE}.index.json"
 _ADAPTER_CONFIG = "adapter_config.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HEADER_LIMIT = 100_000_000
 """Bytes; the limit of the safetensors format itself."""
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype"})
@@ -134,13 +134,17 @@ def index_file(folder: Path) -> Path | None:
     index = folder / _INDEX
     if index.is_file():
         return index
-    others = [] if (folder / _WHOLE).is_file() else sorted(folder.glob(f"*{SAFETENSORS}.index.json"))
+    others = [] if (folder / WHOLE).is_file() else sorted(folder.glob(f"*{SAFETENSORS}.index.json"))
     return others[0] if len(others) == 1 else None
 
 
-def _indexed_files(index: Path) -> list[Path]:
-    """Return the weight files that an index names, each once, in order."""
-    folder, read = index.parent, _read_object(index)
+def indexed_names(index: Path) -> list[str]:
+    """Return the names of the weight files that an index names, each once, in order.
+
+    Raises:
+        CheckpointError: If the index is damaged, or names what is no weight file of its folder.
+    """
+    read = _read_object(index)
     places = read.get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(
@@ -158,7 +162,11 @@ def _indexed_files(index: Path) -> list[Path]:
                 f"{str(index)!r} puts the tensor {tensor!r} into {_shown(name)}; a {SAFETENSORS} file of the same "
                 "folder is expected. Copy the file again from where the model was published."
             )
-    names = sorted(set(places.values()))
+    return sorted(set(places.values()))
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    folder, names = index.parent, indexed_names(index)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -190,16 +198,16 @@ def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
     if index := index_file(folder):
         return _indexed_files(index)
     files = sorted(folder.glob(f"*{SAFETENSORS}"))
-    if folder / _WHOLE in files:
-        return [folder / _WHOLE]
+    if folder / WHOLE in files:
+        return [folder / WHOLE]
     if len(files) == 1:
         return files
     if files:
         raise CheckpointError(
             f"{str(folder)!r} holds {len(files)} weight files ({listed([each.name for each in files])}), but neither "
-            f"{_WHOLE} nor {_INDEX}, which says what is where. Copy the index too, or leave one file with all weights."
+            f"{WHOLE} nor {_INDEX}, which says what is where. Copy the index too, or leave one file with all weights."
         )
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles and allow_pickle:
         for each in pickles:
             refuse_placeholder(folder / each)

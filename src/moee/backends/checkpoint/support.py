@@ -18,6 +18,7 @@ from moee.backends.checkpoint.config_keys import (
     no_moe_layers,
     text_config_of,
 )
+from moee.backends.checkpoint.hub import download
 from moee.errors import (
     CheckpointError,
     InputError,
@@ -102,21 +103,20 @@ def resolve_folder(name: str | Path, options: LoadOptions | None = None) -> Path
 
 
 def _download(hub_id: str, options: LoadOptions) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model", "*.txt", "*.jinja"]
-    if options.allow_pickle:
-        patterns.append("*.bin")
     try:
-        found = snapshot_download(
-            hub_id, revision=options.revision, allow_patterns=patterns, local_files_only=options.local_files_only
+        return download(
+            hub_id,
+            revision=options.revision,
+            local_files_only=options.local_files_only,
+            allow_pickle=options.allow_pickle,
         )
+    except MoEEError:
+        raise
     except (OSError, ValueError) as error:  # hub errors derive from these, connection failures included
         raise CheckpointError(
             f"{hub_id!r} is not a folder here, and it could not be fetched from the hub: {first_line(error)} "
             "Check the name and the connection, or give a local folder. `demo` needs neither."
         ) from error
-    return Path(found)
 
 
 def register_native(architecture: Architecture | None) -> None:
