@@ -243,7 +243,7 @@ def _gain_table(scores: Scores, recipes: Sequence[str]) -> list[str]:
     columns = ["task", *(f">{recipe}, {statistics}" for recipe, statistics in settings)]
     note = (
         "In brackets the 95 % interval of a paired bootstrap over the task's items. "
-        "Of many such intervals about one in twenty leaves zero out by luck."
+        "About one in twenty such intervals leaves zero out by luck."
     )
     return [*markdown_table(columns, rows), "", note]
 
@@ -300,7 +300,7 @@ def _not_run(evaluations: Mapping[str, Scores]) -> list[str]:
         else:
             lines += [f"- {task.name}, in {name}: {reason}" for name, reason in reasons.items()]
     missing = sum(all(each.why_not(task.name) for each in evaluations.values()) for task in of_paper)
-    lead = f"Of the {len(of_paper)} tasks of the paper that moee knows, {missing} were not run."
+    lead = f"{missing} of the {len(of_paper)} tasks of the paper that moee knows were not run."
     return [lead, "", *(lines or ["Every task that moee knows was run."])]
 
 

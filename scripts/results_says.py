@@ -29,8 +29,8 @@ def sentences(full: Scores | None, sample: Scores | None, files: Files) -> list[
     """Return what the files say, as items of a Markdown list.
 
     Args:
-        full: Of `demo.json`, if it is there.
-        sample: Of `demo-paper.json`, if it is there.
+        full: Content of `demo.json`, if it is there.
+        sample: Content of `demo-paper.json`, if it is there.
         files: All files, for those of `moee reproduce`.
     """
     lines: list[str] = []

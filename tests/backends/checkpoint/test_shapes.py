@@ -101,7 +101,7 @@ def test_weights_that_do_not_fit_are_named(
 
 @pytest.mark.parametrize("model_type", SUPPORTED)
 def test_headers_of_a_whole_checkpoint_fit(model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every architecture: a check that refused a good checkpoint would be worse than none."""
+    """A checkpoint of every architecture passes: a check that refused a good one would be worse than none."""
     monkeypatch.setattr(opening, "_LONG_READ", 0)
     opened(save_checkpoint(model_type, tmp_path))
 

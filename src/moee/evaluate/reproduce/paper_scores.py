@@ -12,7 +12,7 @@ from typing import Any
 from moee.types import Fusion, ModelInfo
 
 METHODS: tuple[Fusion, ...] = ("hs", "rw", "concat", "sum")
-"""Tasks in the order of the paper's tables."""
+"""Methods in the order of the paper's tables."""
 
 METHOD_NAMES: Mapping[str, str] = MappingProxyType(
     {"hs": "HS", "rw": "RW", "concat": "MoEE (concat)", "sum": "MoEE (sum)"}
