@@ -34,6 +34,7 @@ import torch
 from moee import EmbedderConfig, MoEE
 from moee.backends.checkpoint.support import LoadOptions
 from moee.backends.forward.huggingface import HuggingFaceBackend
+from moee.backends.forward.twin import Twin
 from moee.backends.int8 import describe_arithmetic, quantize
 from moee.backends.int8.convert import SMALLEST
 from moee.backends.kernels.select import experts_kernel
@@ -130,8 +131,10 @@ def layer_speed(rounds: int) -> Iterator[Row]:
         ids = torch.randint(0, config.vocab_size, (tokens // SENTENCE_TOKENS, SENTENCE_TOKENS))
 
         def run(model: Any, ids: torch.Tensor = ids) -> torch.Tensor:
-            with torch.inference_mode(), experts_kernel(model):
-                states: torch.Tensor = model(input_ids=ids).last_hidden_state
+            twin = Twin(model).root
+            experts_kernel(twin)
+            with torch.inference_mode():
+                states: torch.Tensor = twin(input_ids=ids).last_hidden_state
                 return states
 
         row = interleave({"exact": lambda: run(exact), "int8": lambda: run(ours)}, rounds)

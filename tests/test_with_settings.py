@@ -68,12 +68,16 @@ def test_statistics_serve_wherever_the_views_are_the_same(fake: MoEE) -> None:
         assert fake.with_settings(**changes).calibration is None
 
 
-def test_statistics_that_the_second_fits_serve_the_first(fake: MoEE) -> None:
-    other = fake.with_settings(prompt="ke")
+@pytest.mark.parametrize("changes", [{}, {"fusion": "hs"}, {"alpha": 0.1}, {"prompt": "ke"}])
+def test_statistics_that_the_second_fits_leave_the_first_alone(fake: MoEE, changes: dict[str, Any]) -> None:
+    before, own = fake.encode(TEXTS[:3]), fake.calibration
+    other = fake.with_settings(**changes)
     fitted = other.calibrate(TEXTS[:20])
-    assert fake.with_settings(prompt="ke").calibration is fitted
-    assert np.array_equal(fake.encode(TEXTS, prompt="ke"), other.encode(TEXTS))
-    assert fake.calibration is not fitted
+    assert other.calibration is fitted
+    assert fake.calibration is own
+    assert np.array_equal(fake.encode(TEXTS[:3]), before)
+    fake.calibrate(TEXTS[5:25])
+    assert other.calibration is fitted
 
 
 def test_a_chain_of_changes_is_one_change(fake: MoEE) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ class MoEE:
         self._config = config
         self._batch_tokens = batch_tokens or default_batch_tokens(backend.info)
         self._calibrations: dict[str, Calibration] = {}
+        self._fitting = threading.RLock()
         self._revision: str | None = None
 
     @classmethod
@@ -205,6 +207,7 @@ class MoEE:
         """Return a second embedder over the same model in memory, with some settings changed.
 
         Statistics that were fitted for this embedder serve the new one wherever the prompt and the views are the same.
+        What is fitted later, by `calibrate` for one, serves that embedder alone.
 
         Args:
             **settings: Any attribute of `EmbedderConfig`.
@@ -216,7 +219,7 @@ class MoEE:
         if config.include_attention_routers != self._config.include_attention_routers:
             raise InputError("include_attention_routers is chosen when a model is loaded. Load it again to change it.")
         other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
-        other._calibrations = self._calibrations
+        other._calibrations = dict(self._calibrations)
         other._revision = self._revision
         return other
 
@@ -474,20 +477,23 @@ class MoEE:
         """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""
         if config.calibration in _WITHOUT_STATISTICS:
             return None
-        if config.statistics_key() not in self._calibrations:
-            found = find_statistics(self.info, config)
-            if found is None:
-                texts = calibration_texts()
-                logger.warning(
-                    "%s has no calibration statistics for this prompt: fitting them on %d built-in sentences, once. "
-                    "calibration='none' does without; model.calibrate(texts) uses your own.",
-                    self.info.name,
-                    len(texts),
-                )
-                found = self._fit(texts, config, "builtin", "Calibrating")
-                store_statistics(found, self.info, config)
-            self._calibrations[config.statistics_key()] = found
-        return self._calibrations[config.statistics_key()]
+        with self._fitting:  # threads that ask at once wait for the one that fits
+            key = config.statistics_key()
+            if key not in self._calibrations:
+                self._calibrations[key] = find_statistics(self.info, config) or self._fit_builtin(config)
+            return self._calibrations[key]
+
+    def _fit_builtin(self, config: EmbedderConfig) -> Calibration:
+        texts = calibration_texts()
+        logger.warning(
+            "%s has no calibration statistics for this prompt: fitting them on %d built-in sentences, once. "
+            "calibration='none' does without; model.calibrate(texts) uses your own.",
+            self.info.name,
+            len(texts),
+        )
+        found = self._fit(texts, config, "builtin", "Calibrating")
+        store_statistics(found, self.info, config)
+        return found
 
     def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
         return Calibration.fit(self._views(texts, config, progress), info=self.info, config=config, texts=label)

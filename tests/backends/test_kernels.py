@@ -1,4 +1,4 @@
-"""Our expert kernels: the same sum as transformers' loop, chosen by what a layer is, gone afterwards."""
+"""Our expert kernels: the same sum as transformers' loop, chosen by what a layer is, seen by a twin alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from moee.backends.forward.huggingface import text_model_of
+from moee.backends.forward.twin import Twin
 from moee.backends.kernels.by_expert import by_expert
 from moee.backends.kernels.masked_dense import masked_dense_experts
 from moee.backends.kernels.row_counts import few_shapes
@@ -35,7 +36,7 @@ def _model(model_type: str, **changes: Any) -> PreTrainedModel:
 
 
 @torch.inference_mode()
-def _states(model: PreTrainedModel) -> torch.Tensor:
+def _states(model: Any) -> torch.Tensor:
     return model(input_ids=TOKENS, use_cache=False).last_hidden_state
 
 
@@ -54,9 +55,9 @@ def test_the_masked_product_equals_the_loop_over_experts(model_type: str, top_k:
     model = _model(model_type, num_experts_per_tok=top_k)
     expected = _states(model)
     assert {choose(each, top_k) for each in experts_of(model)} == {"masked dense"}
-    with experts_kernel(model) as name:
-        assert name == KERNEL
-        ours = _states(model)
+    twin = Twin(model)
+    assert experts_kernel(twin.root) == KERNEL
+    ours = _states(twin.root)
     torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert expected.std() > 0.1
 
@@ -102,25 +103,14 @@ def test_few_numbers_of_rows_occur() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
-def test_the_models_own_implementation_returns_afterwards(implementation: str) -> None:
+def test_the_models_own_implementation_stays_while_a_twin_uses_ours(implementation: str) -> None:
     model = _model("olmoe", num_experts_per_tok=6)
     model.config._experts_implementation = implementation
-    with experts_kernel(model):
-        assert model.config._experts_implementation == KERNEL
+    twin = Twin(model)
+    experts_kernel(twin.root)
+    assert twin.root.config._experts_implementation == KERNEL
     assert model.config._experts_implementation == implementation
-
-
-def test_the_models_own_implementation_returns_after_a_failure() -> None:
-    model = _model("olmoe", num_experts_per_tok=6)
-
-    def fail(*_: Any) -> None:
-        assert model.config._experts_implementation == KERNEL
-        raise RuntimeError("halfway")
-
-    model.layers[1].mlp.experts.register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="halfway"), experts_kernel(model):
-        _states(model)
-    assert model.config._experts_implementation == "eager"
+    assert {each.config._experts_implementation for each in experts_of(model)} == {implementation}
 
 
 @pytest.mark.parametrize(
@@ -140,8 +130,9 @@ def test_expert_after_expert_equals_the_loop(model_type: str) -> None:
     chosen = {choose(each, model.config.num_experts_per_tok) for each in experts_of(model)}
     assert chosen == {"by expert"}
     expected = _states(model)
-    with experts_kernel(model):
-        ours = _states(model)
+    twin = Twin(model)
+    assert experts_kernel(twin.root) == KERNEL
+    ours = _states(twin.root)
     torch.testing.assert_close(ours, expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert expected.std() > 0.1
 
@@ -172,16 +163,14 @@ def test_a_tokens_sum_does_not_depend_on_its_neighbours() -> None:
 
 def test_experts_that_cannot_be_switched_keep_their_own() -> None:
     model = _model("llama4_text", num_experts_per_tok=6)
-    with experts_kernel(model) as name:
-        assert name == "eager"
+    assert experts_kernel(Twin(model).root) == "eager"
     assert describe_kernel(model, 6) == "transformers' eager"
 
 
 def test_tokens_taken_in_turn_give_the_same_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _model("olmoe", num_experts_per_tok=4)
-    with experts_kernel(model):
-        whole = _states(model)
-        monkeypatch.setattr(
-            "moee.backends.kernels.masked_dense._MAX_ELEMENTS", 3 * 2 * 16 * 8
-        )  # three tokens at a time
-        torch.testing.assert_close(_states(model), whole, atol=TOLERANCE, rtol=TOLERANCE)
+    twin = Twin(model)
+    assert experts_kernel(twin.root) == KERNEL
+    whole = _states(twin.root)
+    monkeypatch.setattr("moee.backends.kernels.masked_dense._MAX_ELEMENTS", 3 * 2 * 16 * 8)  # three tokens at a time
+    torch.testing.assert_close(_states(twin.root), whole, atol=TOLERANCE, rtol=TOLERANCE)

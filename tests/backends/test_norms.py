@@ -1,4 +1,4 @@
-"""Norms a few rows at a time: the same to the bit, and gone afterwards."""
+"""Norms a few rows at a time: the same to the bit, and seen by a twin alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from moee.backends.forward.twin import Twin
 from moee.backends.kernels import norms
 from moee.backends.kernels.norms import norms_in_pieces
 from tests.architectures.tiny import build, tiny_config
@@ -29,8 +30,9 @@ def test_norms_in_pieces_give_the_same_states_to_the_bit(model_type: str, monkey
     monkeypatch.setattr(norms._InPieces, "__call__", counting)
     with torch.inference_mode():
         expected = model(input_ids=given, use_cache=False)[0]
-        with norms_in_pieces(model):
-            found = model(input_ids=given, use_cache=False)[0]
+        twin = Twin(model)
+        norms_in_pieces(twin.root)
+        found = twin.root(input_ids=given, use_cache=False)[0]
     assert max(pieces) > 20 * 64
     assert torch.equal(found, expected)
     assert not any("forward" in vars(module) for module in model.modules())
@@ -44,14 +46,13 @@ class GatedRMSNorm(nn.Module):
 def test_a_norm_that_is_given_more_than_states_is_left_to_itself() -> None:
     norm, states = nn.Sequential(GatedRMSNorm()), torch.randn(5000, 64)
     gate = torch.rand(5000, 64)
-    with norms_in_pieces(norm):
-        torch.testing.assert_close(norm[0](states, gate), norm[0].__class__().forward(states, gate))
+    norms_in_pieces(norm)
+    torch.testing.assert_close(norm[0](states, gate), norm[0].__class__().forward(states, gate))
 
 
 def test_a_forward_of_somebody_else_stays() -> None:
     model = nn.Sequential(nn.RMSNorm(8))
     mine = model[0].forward
     model[0].forward = mine
-    with norms_in_pieces(model):
-        assert model[0].forward is mine
+    norms_in_pieces(model)
     assert model[0].forward is mine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from moee.errors import InputError
 from moee.types import Activations, CapturePlan, ModelInfo
 
 
@@ -53,3 +54,8 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release the model. The backend cannot be used afterwards."""
         ...
+
+
+def closed(name: str) -> InputError:
+    """Return the error of a backend that is used after `close`."""
+    return InputError(f"The model {name!r} is closed and its weights are gone. Load it again to go on with it.")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from moee.errors import CalibrationError
+from moee.errors import CalibrationError, first_line
 from moee.files.atomic import cache_dir
 from moee.method.calibration import Calibration
 from moee.method.config import EmbedderConfig
@@ -44,16 +44,19 @@ def find_statistics(info: ModelInfo, config: EmbedderConfig) -> Calibration | No
     return None
 
 
-def store_statistics(statistics: Calibration, info: ModelInfo, config: EmbedderConfig) -> Path:
-    """Keep statistics in the cache for later runs.
-
-    Raises:
-        OutputError: If the cache cannot be written.
-    """
+def store_statistics(statistics: Calibration, info: ModelInfo, config: EmbedderConfig) -> None:
+    """Keep statistics in the cache for later runs, if it can be written; they are in use already, so else only warn."""
     path = statistics_path(info, config)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    statistics.save(path)
-    return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        statistics.save(path)
+    except OSError as error:
+        logger.warning(
+            "The statistics could not be kept in %s (%s), so the next run will fit them again. Set MOEE_CACHE to a "
+            "folder that can be written.",
+            path.parent,
+            first_line(error),
+        )
 
 
 def _shipped() -> list[Path]:

@@ -144,17 +144,20 @@ class _Gate(nn.Module):
 
 def _capture_from(output: Any, *, element: int | None = 0, calls: int = 1) -> dict[str, Any]:
     from moee.backends.forward.routers import RouterSite
+    from moee.backends.forward.twin import Twin
 
     gate = _Gate(output)
     site = RouterSite(0, "layers.0.gate", gate, element, "logits", 2)
     layout = TokenLayout.padded(torch.tensor([3, 2]), 3, "right")
     try:
-        with capture([site], [], layout, CapturePlan(), scoring_func="softmax") as captured:
+        twin = Twin(gate)
+        with capture(twin, [site], [], layout, CapturePlan(), scoring_func="softmax") as captured:
             for _ in range(calls):
-                gate(torch.zeros(6, 4))
+                twin.root(torch.zeros(6, 4))
         return captured.routing
     finally:
         assert not gate._forward_hooks
+        assert not twin.root._forward_hooks
 
 
 def test_only_the_row_of_each_last_token_is_kept() -> None:

@@ -71,7 +71,7 @@ class Batch:
 
     @contextmanager
     def in_attention(self, last_layer: nn.Module) -> Iterator[None]:
-        """Inside the context, attention knows the batch, and `last_layer` is trimmed if it is to be."""
+        """Inside the context, attention knows the batch, and `last_layer`, a twin's, is trimmed if it is to be."""
         with ExitStack() as stack:
             if self.packing is not None:
                 stack.enter_context(self.packing.announced())

@@ -1,4 +1,4 @@
-"""Read routers and layers during one forward pass, through hooks that are always removed.
+"""Read routers and layers during one forward pass, through hooks on a twin that only this pass runs.
 
 Only what pooling needs leaves a hook: one row per text for the last token, one pooled row otherwise. We never ask
 transformers for `output_router_logits`: it keeps every token's row of every layer, and several releases returned
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.backends.forward.routers import RouterSite
+from moee.backends.forward.twin import Twin
 from moee.errors import UnsupportedArchitectureError
 from moee.method.pooling import TokenLayout, pool
 from moee.method.routing import score_experts
@@ -102,7 +103,8 @@ def _project(site: RouterSite, inputs: Sequence[Any], layout: TokenLayout, num_e
 
 
 @contextmanager
-def capture(
+def capture(  # noqa: PLR0913 - what to read, where, and how
+    twin: Twin,
     sites: Sequence[RouterSite],
     layers: Sequence[tuple[int, nn.Module]],
     layout: TokenLayout,
@@ -115,8 +117,9 @@ def capture(
     """Hook routers and layers for one forward pass.
 
     Args:
-        sites: Routers to read.
-        layers: Decoder layers whose output to pool, with their numbers.
+        twin: Twin of the model, or of the layer that is run alone; its modules get the hooks.
+        sites: Routers of the model to read.
+        layers: Decoder layers of the model whose output to pool, with their numbers.
         layout: Layout of the batch that the forward pass will run.
         plan: How to pool.
         scoring_func: The model's own, for pooled routing.
@@ -160,8 +163,9 @@ def capture(
         return hook
 
     try:
-        handles.extend(site.module.register_forward_hook(read_router(site), with_kwargs=True) for site in sites)
-        handles.extend(module.register_forward_hook(read_layer(number)) for number, module in layers)
+        for site in sites:
+            handles.append(twin.of(site.module).register_forward_hook(read_router(site), with_kwargs=True))
+        handles.extend(twin.of(module).register_forward_hook(read_layer(number)) for number, module in layers)
         yield captured
     finally:
         for handle in handles:

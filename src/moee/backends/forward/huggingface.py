@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moee.architectures import Architecture
+from moee.backends.base import closed
 from moee.backends.checkpoint.config_keys import scoring_func_of
 from moee.backends.checkpoint.tokenizer import TextTokenizer
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.capture import Captured, capture
 from moee.backends.forward.out_of_memory import translating_out_of_memory
 from moee.backends.forward.packing import Packing, States, packed_attention_in
-from moee.backends.forward.prefix import SharedPrefix
+from moee.backends.forward.prefix import SharedPrefix, weights_state
 from moee.backends.forward.routers import (
     RouterSite,
     decoder_layers,
@@ -25,6 +27,7 @@ from moee.backends.forward.routers import (
     find_routers_by_shape,
     settle_outputs,
 )
+from moee.backends.forward.twin import Twin
 from moee.backends.kernels.norms import norms_in_pieces
 from moee.backends.kernels.select import describe_kernel, experts_kernel
 from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
@@ -75,7 +78,8 @@ WINDOW_KEYS = ("sliding_window", "sliding_window_size", "attention_chunk_size")
 class HuggingFaceBackend:
     """Drives the base model of a transformers checkpoint and reads its routers through hooks.
 
-    The model is put into evaluation mode and otherwise left as it is; it may be one that the caller goes on using.
+    Each pass runs through a `Twin`: the model itself is never changed, so it may be one that the caller goes on using,
+    in whatever mode. One pass runs at a time, whichever thread asks.
     """
 
     _bounds_memory = False
@@ -92,7 +96,10 @@ class HuggingFaceBackend:
         include_attention_routers: bool = False,
         padding_side: PaddingSide = "right",
     ) -> None:
-        self._model: PreTrainedModel = text_model_of(model).eval()
+        self._model: PreTrainedModel = text_model_of(model)
+        self._lock = threading.RLock()
+        self._is_closed = False
+        self._device = _device_of(self._model)
         self._tokenizer = TextTokenizer(tokenizer, name=name, rows=_embedding_rows(self._model))
         self._architecture = architecture
         self.padding_side: PaddingSide = padding_side
@@ -110,7 +117,7 @@ class HuggingFaceBackend:
         self._prefix = SharedPrefix()
         self.work = Work()
         self._info = self._describe(name, fingerprint)
-        if self._model.device.type == "cpu" and not self._bounds_memory:
+        if self._device.type == "cpu" and not self._bounds_memory:
             keep_freed_memory()
 
     @property
@@ -130,7 +137,6 @@ class HuggingFaceBackend:
 
     def _describe(self, name: str, fingerprint: str) -> ModelInfo:
         config: Any = self._model.config
-        parameter = next(self._model.parameters())
         return ModelInfo(
             name=name,
             fingerprint=fingerprint,
@@ -142,8 +148,8 @@ class HuggingFaceBackend:
             top_k=tuple(site.top_k for site in self._sites),
             scoring_func=self._scoring_func,
             max_tokens=getattr(config, "max_position_embeddings", None),
-            dtype=str(parameter.dtype).removeprefix("torch."),
-            device=str(parameter.device),
+            dtype=str(next(self._model.parameters()).dtype).removeprefix("torch."),
+            device=str(self._device),
             precision="int8" if _is_rounded(self._model) else "exact",
             batching="packed" if self.packs else "padded",
             kernel=describe_kernel(self._model, max(site.top_k for site in self._sites)),
@@ -162,10 +168,12 @@ class HuggingFaceBackend:
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """Turn prompts into token ids. See `base.Backend.tokenize` and `TextTokenizer.ids`."""
+        self._open_model()
         return self._tokenizer.ids(prompts)
 
     def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Turn token ids back into texts, without special tokens. See `base.Backend.detokenize`."""
+        self._open_model()
         return self._tokenizer.texts(sequences)
 
     def run(
@@ -209,22 +217,46 @@ class HuggingFaceBackend:
             ),
         )
 
-    def _run(self, sequences: Sequence[Sequence[int]], plan: CapturePlan, shared: int = 0) -> Captured:
+    @contextmanager
+    def _pass(self) -> Iterator[Twin]:
+        """Give a twin of the model to one thread at a time, with our kernels.
+
+        Raises:
+            InputError: If the backend is closed, or somebody wrote to the weights meanwhile.
+        """
         import torch
 
-        final = self._num_layers - 1
-        with torch.inference_mode(), experts_kernel(self._model), norms_in_pieces(self._model):
+        with self._lock, torch.inference_mode():
+            twin = Twin(self._open_model())
+            before = weights_state(self._model)
+            experts_kernel(twin.root)
+            norms_in_pieces(twin.root)
+            yield twin
+            if weights_state(self._model) != before:
+                raise InputError(
+                    f"The weights of {self.info.name!r} were written to while texts went through it, so their vectors "
+                    "would be of no model at all: another thread trains the model or loads into it. Wait for its "
+                    "step to end, or embed with a copy of the model."
+                )
+
+    def _open_model(self) -> PreTrainedModel:
+        if self._is_closed:
+            raise closed(self.info.name)
+        return self._model
+
+    def _run(self, sequences: Sequence[Sequence[int]], plan: CapturePlan, shared: int = 0) -> Captured:
+        with self._pass() as twin:
+            final = self._num_layers - 1
             batch = self._batch(sequences, plan, shared)
             if batch.packing is not None:
+                packed_attention_in(twin)
                 batch.packing.prefix = self._prefix.states(
-                    self._model, sequences[0][: batch.packing.shared], self._keys_and_values
+                    weights_state(self._model),
+                    sequences[0][: batch.packing.shared],
+                    lambda tokens: self._keys_and_values(twin, tokens),
                 )
-            with ExitStack() as stack:
-                if batch.packing is not None:
-                    stack.enter_context(packed_attention_in(self._model))
-                stack.enter_context(batch.in_attention(self._layers()[final]))
-                stack.enter_context(self._capture(batch, plan))
-                output = self._model(**batch.inputs)
+            with batch.in_attention(twin.of(self._layers()[final])), self._capture(batch, plan, twin):
+                output = twin.root(**batch.inputs)
             if final in self._chosen_layers(plan):
                 batch.read_output(output.last_hidden_state, final, plan)
         self.work += batch.work
@@ -239,11 +271,11 @@ class HuggingFaceBackend:
             return Batch({"input_ids": input_ids, **self._arguments(layout)}, layout, None, trims=False)
         reads_last_only = plan.hidden_pooling == plan.routing_pooling == "last_token"
         shared = shared if reads_last_only else 0  # a mean over tokens reads the beginning too
-        packing = Packing([len(sequence) - shared for sequence in sequences], shared, device=self._model.device)
-        layout = TokenLayout.packed(torch.tensor(packing.lengths, device=self._model.device))
+        packing = Packing([len(sequence) - shared for sequence in sequences], shared, device=self._device)
+        layout = TokenLayout.packed(torch.tensor(packing.lengths, device=self._device))
         tokens = [token for sequence in sequences for token in sequence[shared:]]
         inputs = {
-            "input_ids": torch.tensor([tokens], device=self._model.device),
+            "input_ids": torch.tensor([tokens], device=self._device),
             "position_ids": layout.position_ids() + shared,
             **self._without_cache(),
         }
@@ -256,17 +288,19 @@ class HuggingFaceBackend:
         batch.trims = False
         return batch
 
-    def _keys_and_values(self, tokens: Sequence[int]) -> Mapping[int, States]:
-        """Run the model over a beginning and keep what attention needs of it."""
+    def _keys_and_values(self, twin: Twin, tokens: Sequence[int]) -> Mapping[int, States]:
+        """Run a twin over a beginning and keep what attention needs of it."""
         batch = self._beginning(tokens)
         assert batch.packing is not None, "a beginning is shared by packed texts, and no longer than they are"
         states = batch.packing.record()
-        with packed_attention_in(self._model), batch.packing.announced():
-            self._model(**batch.inputs)
+        with batch.packing.announced():
+            twin.root(**batch.inputs)
         self.work += Work(0, len(tokens), len(tokens))
         return states
 
-    def _capture(self, batch: Batch, plan: CapturePlan, only: int | None = None) -> AbstractContextManager[Captured]:
+    def _capture(
+        self, batch: Batch, plan: CapturePlan, twin: Twin, only: int | None = None
+    ) -> AbstractContextManager[Captured]:
         """Hook what `plan` reads, or what it reads of layer `only`."""
         final = self._num_layers - 1
         hooked = [(number, self._layers()[number]) for number in self._chosen_layers(plan) if number != final]
@@ -275,6 +309,7 @@ class HuggingFaceBackend:
             hooked = [each for each in hooked if each[0] == only]
             sites = tuple(site for site in sites if site.layer_id == only)
         return capture(
+            twin,
             sites,
             hooked,
             batch.layout,
@@ -325,7 +360,7 @@ class HuggingFaceBackend:
             [*sequence, *filler] if on_right else [*filler, *sequence]
             for sequence, filler in zip(sequences, fillers, strict=True)
         ]
-        device = self._model.device
+        device = self._device
         layout = TokenLayout.padded(torch.tensor(lengths, device=device), width, self.padding_side)
         return torch.tensor(rows, device=device), layout
 
@@ -364,9 +399,23 @@ class HuggingFaceBackend:
         return tuple(sorted({_layer_number(number, count) for number in plan.hidden_layers}))
 
     def close(self) -> None:
-        """Drop the model; a backend over a caller's model only forgets it."""
-        del self._model
-        self._sites = ()
+        """Drop the model once the pass that runs has ended; a backend over a caller's model only forgets it."""
+        with self._lock:
+            self._is_closed = True
+            del self._model, self._prefix
+            self._sites = ()
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Return where a model computes: where its first weight is, or where accelerate brings it for a pass."""
+    import torch
+
+    device = next(model.parameters()).device
+    if device.type != "meta":
+        return device
+    hooks = [getattr(module, "_hf_hook", None) for module in model.modules()]
+    found = [each for hook in hooks if (each := getattr(hook, "execution_device", None)) is not None]
+    return torch.device(found[0]) if found else device
 
 
 def _embedding_rows(model: PreTrainedModel) -> int:

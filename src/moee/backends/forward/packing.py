@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from moee.backends.forward.twin import Twin
 from moee.errors import UnsupportedArchitectureError
 
 if TYPE_CHECKING:
@@ -231,8 +232,13 @@ class Packing:
 
     @contextmanager
     def last_layer_trimmed(self, layer: nn.Module) -> Iterator[None]:
-        """Inside the context, `layer` computes keys and values for all tokens and the rest for last tokens alone."""
+        """Inside the context, `layer` computes keys and values for all tokens and the rest for last tokens alone.
+
+        Args:
+            layer: The last one, of a twin.
+        """
         original: Any = layer.forward
+        is_own = "forward" in vars(layer)
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             self._phase = "keys"
@@ -251,7 +257,10 @@ class Packing:
         try:
             yield
         finally:
-            del layer.forward  # the class's own shows again
+            if is_own:
+                layer.forward = original
+            else:
+                del layer.forward  # the class's own shows again
             self._phase, self._kept = "all tokens", None
 
     def _cut(self, value: Any) -> Any:
@@ -330,21 +339,12 @@ def _attention(
     )
 
 
-@contextmanager
-def packed_attention_in(model: nn.Module) -> Iterator[None]:
-    """Let the attention layers of `model` use our function; restore the model's own afterwards."""
+def packed_attention_in(twin: Twin) -> None:
+    """Let the attention layers of a twin use our function."""
     _register()
-    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
-    configs = {id(each): each for each in found if hasattr(each, "_attn_implementation_internal")}.values()
-    before = [each._attn_implementation_internal for each in configs]
-    # the public attribute would also reach into configurations of other towers
-    for each in configs:
-        each._attn_implementation_internal = ATTENTION
-    try:
-        yield
-    finally:
-        for each, implementation in zip(configs, before, strict=True):
-            each._attn_implementation_internal = implementation
+    for config in twin.configs:
+        # the public attribute would also reach into configurations of other towers
+        config._attn_implementation_internal = ATTENTION
 
 
 def _no_mask(*_args: Any, **_kwargs: Any) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from moee.backends.forward.packing import States
 
 
+WeightsState = tuple[tuple[int, int], ...]
+"""By parameter: where it is, and how often it has been written to."""
+
+
 class SharedPrefix:
     """Keys and values of one beginning; a corpus under one prompt asks for the same again and again.
 
@@ -27,25 +31,25 @@ class SharedPrefix:
         self._states: Mapping[int, States] = {}
 
     def states(
-        self, model: nn.Module, tokens: Sequence[int], compute: Callable[[Sequence[int]], Mapping[int, States]]
+        self, weights: WeightsState, tokens: Sequence[int], compute: Callable[[Sequence[int]], Mapping[int, States]]
     ) -> Mapping[int, States]:
         """Return the keys and values of a beginning, by layer; nothing for an empty one.
 
         Args:
-            model: Whose weights the states depend on.
+            weights: State of the weights that the states depend on.
             tokens: The beginning.
             compute: Runs the model over it.
         """
         if not tokens:
             return {}
-        key = (tuple(tokens), _weights_state(model))
+        key = (tuple(tokens), weights)
         if key != self._key:
             self._states, self._key = compute(tokens), key
         return self._states
 
 
-def _weights_state(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Return what changes when a weight is replaced or written to."""
+def weights_state(model: nn.Module) -> WeightsState:
+    """Return what changes when a weight of `model` is replaced or written to."""
     # torch counts no writes to tensors made in inference mode, and forbids asking
     return tuple(map(_weight_state, model.parameters()))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from moee.architectures import Architecture
 from moee.backends.checkpoint.config_keys import ADD_A_ROW, EXPERT_KEYS, TOP_K_KEYS, config_value, no_moe_layers
+from moee.backends.forward.twin import Twin
 from moee.errors import UnsupportedArchitectureError
 
 if TYPE_CHECKING:
@@ -240,7 +241,6 @@ def settle_outputs(text_model: nn.Module, sites: tuple[RouterSite, ...]) -> tupl
     import torch
 
     elements: dict[str, int | None] = {}
-    handles: list[Any] = []
 
     def watch(site: RouterSite) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -250,13 +250,11 @@ def settle_outputs(text_model: nn.Module, sites: tuple[RouterSite, ...]) -> tupl
         return hook
 
     device = next(text_model.parameters()).device
-    try:
-        handles.extend(site.module.register_forward_hook(watch(site), with_kwargs=True) for site in sites)
-        with torch.inference_mode():
-            text_model(input_ids=torch.tensor([_PROBE_TOKENS], device=device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    twin = Twin(text_model)
+    for site in sites:
+        twin.of(site.module).register_forward_hook(watch(site), with_kwargs=True)
+    with torch.inference_mode():
+        twin.root(input_ids=torch.tensor([_PROBE_TOKENS], device=device))
     if idle := [site.path for site in sites if site.path not in elements]:
         raise UnsupportedArchitectureError(
             f"{', '.join(map(repr, idle))} look like routers of an unknown architecture, but did not run. {ADD_A_ROW}"

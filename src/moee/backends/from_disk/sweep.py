@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.huggingface import HuggingFaceBackend
 from moee.backends.forward.out_of_memory import translating_out_of_memory
 from moee.backends.forward.packing import States, packed_attention_in
+from moee.backends.forward.twin import Twin
 from moee.backends.from_disk.layer_store import LayerStore, Prepare
 from moee.backends.kernels.norms import norms_in_pieces
 from moee.backends.kernels.select import experts_kernel
@@ -116,6 +118,7 @@ class SweepBackend(HuggingFaceBackend):
 
     def run(self, batches: Sequence[Sequences], plan: CapturePlan, *, shared: int = 0) -> Iterator[Activations]:
         """Sweep chunk after chunk. See `base.Backend.run`."""
+        self._open_model()
         for chunk in self._chunks(batches, plan, shared):
             yield from self._sweep(chunk, plan, shared)
 
@@ -146,7 +149,7 @@ class SweepBackend(HuggingFaceBackend):
         state = self.info.hidden_size * self._model.dtype.itemsize
         layers = sum(sorted(self._store.layer_bytes)[-2:])
         needed = layers + work_bytes(self.info.hidden_size, self._model.dtype.itemsize, batch_tokens) + SLACK_BYTES
-        held = held_bytes(self._model.device)
+        held = held_bytes(self._device)
         left = self._memory - held - needed
         # the states, and what positions and masks take beside them
         tokens = int(left // (1.25 * state))
@@ -160,24 +163,18 @@ class SweepBackend(HuggingFaceBackend):
         return tokens
 
     def _sweep(self, chunk: list[Sequences], plan: CapturePlan, shared: int) -> Iterator[Activations]:
-        import torch
-
         tokens = sum(len(each) for batch in chunk for each in batch)
-        with (
-            translating_out_of_memory(f"in a sweep of {tokens} tokens"),
-            torch.inference_mode(),
-            experts_kernel(self._model),
-            packed_attention_in(self._model),
-        ):
+        with translating_out_of_memory(f"in a sweep of {tokens} tokens"), self._pass() as twin:
+            packed_attention_in(twin)
             passages = [Passage(self._batch(sequences, plan, shared)) for sequences in chunk]
             travellers = [*self._missing_beginning(chunk[0], passages), *passages]
             logger.info("sweep: %d tokens through %d layers", tokens, self._store.num_layers)
-            self._note_calls(travellers)
+            self._note_calls(twin, travellers)
             for number, layer in self._store.layers(prepare=self._prepare):
-                with norms_in_pieces(layer):
-                    for passage in travellers:
-                        self._through(number, layer, passage, plan)
-            self._finish(passages, plan)
+                body = self._layer_twin(layer)
+                for passage in travellers:
+                    self._through(number, body, passage, plan)
+            self._finish(twin, passages, plan)
         for passage in passages:
             self.work += passage.batch.work
             yield self._activations(passage.batch.captured, plan)
@@ -203,7 +200,7 @@ class SweepBackend(HuggingFaceBackend):
             if passage.batch.packing is not None:
                 passage.batch.packing.prefix = states
 
-    def _note_calls(self, passages: Sequence[Passage]) -> None:
+    def _note_calls(self, twin: Twin, passages: Sequence[Passage]) -> None:
         """Run the model without its layers, and keep what it would have called them with."""
 
         def noting(number: int, passage: Passage) -> Callable[..., Any]:
@@ -216,10 +213,10 @@ class SweepBackend(HuggingFaceBackend):
             return forward
 
         for passage in passages:
-            with self._layers_doing(lambda number, passage=passage: noting(number, passage)):  # type: ignore[misc]
-                self._model(**passage.batch.inputs)
+            self._layers_do(twin, partial(noting, passage=passage))
+            twin.root(**passage.batch.inputs)
 
-    def _through(self, number: int, layer: nn.Module, passage: Passage, plan: CapturePlan) -> None:
+    def _through(self, number: int, layer: Twin, passage: Passage, plan: CapturePlan) -> None:
         """Take one batch through one layer."""
         args, kwargs = passage.calls.pop(number)
         final = self._num_layers - 1
@@ -228,36 +225,40 @@ class SweepBackend(HuggingFaceBackend):
             assert batch.packing is not None, "only packed batches are swept"
             stack.enter_context(batch.packing.announced())
             if batch.trims and number == final:
-                stack.enter_context(batch.packing.last_layer_trimmed(layer))
+                stack.enter_context(batch.packing.last_layer_trimmed(layer.root))
             if not batch.packing.is_recording:  # of a beginning, nothing but keys and values is read
-                stack.enter_context(self._capture(batch, plan, only=number))
-            output = layer(passage.states, *args, **kwargs)
+                stack.enter_context(self._capture(batch, plan, layer, only=number))
+            output = layer.root(passage.states, *args, **kwargs)
         passage.states = output[0] if isinstance(output, tuple) else output
 
-    def _finish(self, passages: Sequence[Passage], plan: CapturePlan) -> None:
+    def _finish(self, twin: Twin, passages: Sequence[Passage], plan: CapturePlan) -> None:
         """Let the model do to the last layer's output what it does, a final norm for the most part."""
         final = self._num_layers - 1
         if final not in self._chosen_layers(plan):
             return
         for passage in passages:
-            with self._layers_doing(lambda _number, states=passage.states: lambda *_args, **_kwargs: states):  # type: ignore[misc]
-                output = self._model(**passage.batch.inputs)
+            states = passage.states
+            self._layers_do(twin, lambda _number, states=states: lambda *_args, **_kwargs: states)  # type: ignore[misc]
+            output = twin.root(**passage.batch.inputs)
             passage.batch.read_output(output.last_hidden_state, final, plan)
             passage.states = None
 
-    @contextmanager
-    def _layers_doing(self, forward_of: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
-        """Replace what every layer does inside the context."""
-        layers = list(self._layers())
-        for number, layer in enumerate(layers):
-            layer.forward = forward_of(number)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                del layer.forward  # the class's own shows again
+    def _layers_do(self, twin: Twin, forward_of: Callable[[int], Callable[..., Any]]) -> None:
+        """Replace what every layer of a twin does."""
+        for number, layer in enumerate(self._layers()):
+            twin.of(layer).forward = forward_of(number)
+
+    @staticmethod
+    def _layer_twin(layer: nn.Module) -> Twin:
+        """Return a twin of a layer that has just come, with our kernels."""
+        twin = Twin(layer)
+        experts_kernel(twin.root)
+        packed_attention_in(twin)
+        norms_in_pieces(twin.root)
+        return twin
 
     def close(self) -> None:
         """Drop the model and its files."""
-        super().close()
-        del self._store
+        with self._lock:
+            super().close()
+            del self._store

@@ -8,8 +8,6 @@ each row alone, so the result is the same to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,25 +20,19 @@ _NAME = "RMSNorm"
 """How upstream's classes of norms over the last dimension end; those with a gate are named otherwise."""
 
 
-@contextmanager
-def norms_in_pieces(model: nn.Module) -> Iterator[None]:
-    """Inside the context, norms of `model` on a CPU run in pieces; the model's own come back afterwards.
+def norms_in_pieces(model: nn.Module) -> None:
+    """Let the norms of `model` run in pieces on a CPU.
 
     Args:
-        model: A text model, or one decoder layer of it.
+        model: A twin of a text model, or of one decoder layer of it.
     """
-    changed = [module for module in model.modules() if _suits(module)]
-    for module in changed:
-        module.forward = _InPieces(module.forward)
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.forward  # the class's own shows again
+    for module in model.modules():
+        if _suits(module):
+            module.forward = _InPieces(module.forward)
 
 
 def _suits(module: nn.Module) -> bool:
-    # a forward set on the instance is somebody else's, and must come back as it was
+    # a forward set on the instance is somebody else's
     return type(module).__name__.endswith(_NAME) and "forward" not in vars(module)
 
 

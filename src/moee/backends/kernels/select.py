@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from moee.backends.kernels import masked_dense
@@ -62,26 +60,22 @@ def describe_kernel(model: nn.Module, top_k: int) -> str:
     return ", ".join(sorted({choose(module, top_k) for module in experts_of(model)}))
 
 
-@contextmanager
-def experts_kernel(model: nn.Module) -> Iterator[str]:
-    """Select our kernel for the forward passes inside the context; restore the model's own afterwards.
+def experts_kernel(model: nn.Module) -> str:
+    """Let the experts of `model` run with our kernel where that is faster.
 
-    Yields:
+    Args:
+        model: A twin of a text model, or of one decoder layer of it.
+
+    Returns:
         The name under which transformers finds the kernel in use.
     """
     if not _uses_ours(model):
-        yield str(getattr(model.config, "_experts_implementation", None))
-        return
+        return str(getattr(getattr(model, "config", None), "_experts_implementation", None))
     _register()
-    configs = {id(module.config): module.config for module in experts_of(model)}.values()
-    before = [each._experts_implementation for each in configs]
-    for each in configs:
-        each._experts_implementation = KERNEL
-    try:
-        yield KERNEL
-    finally:
-        for each, implementation in zip(configs, before, strict=True):
-            each._experts_implementation = implementation
+    for module in experts_of(model):
+        # the public attribute would also reach into configurations of other towers
+        module.config._experts_implementation_internal = KERNEL
+    return KERNEL
 
 
 def _register() -> None:
