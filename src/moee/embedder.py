@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from moee.engine import OnBatch, compute_views, default_batch_tokens
 from moee.errors import InputError, NonFiniteActivationsError
 from moee.method import similarity as _similarity
 from moee.method.calibration import Calibration
-from moee.method.calibration_store import find_statistics, store_statistics
+from moee.method.calibration_store import Statistics
 from moee.method.config import EmbedderConfig, recipe_config
 from moee.method.explanation import Explanation, check_pair, explain_pair
 from moee.method.pooling import PaddingSide
@@ -60,8 +59,7 @@ class MoEE:
         self._backend = backend
         self._config = config
         self._batch_tokens = batch_tokens or default_batch_tokens(backend.info)
-        self._calibrations: dict[str, Calibration] = {}
-        self._fitting = threading.RLock()
+        self._known = Statistics(backend.info)
         self._revision: str | None = None
 
     @classmethod
@@ -128,7 +126,7 @@ class MoEE:
         embedder = cls(backend, config.replace(**settings), batch_tokens=batch_tokens)
         embedder._revision = options.revision
         if saved is not None:
-            embedder._adopt(saved.calibrations)
+            embedder._known.adopt(embedder.config, saved.calibrations)
         return embedder
 
     @classmethod
@@ -184,7 +182,7 @@ class MoEE:
     @property
     def calibration(self) -> Calibration | None:
         """The frozen statistics of the configured prompt; None before they are first needed."""
-        return self._calibrations.get(self._config.statistics_key())
+        return self._known.get(self._config)
 
     @property
     def alpha(self) -> float:
@@ -219,7 +217,7 @@ class MoEE:
         if config.include_attention_routers != self._config.include_attention_routers:
             raise InputError("include_attention_routers is chosen when a model is loaded. Load it again to change it.")
         other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
-        other._calibrations = dict(self._calibrations)
+        other._known = self._known.copy()
         other._revision = self._revision
         return other
 
@@ -235,7 +233,7 @@ class MoEE:
         """
         other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
         other._revision = self._revision
-        other._adopt(statistics)
+        other._known.adopt(config, statistics)
         return other
 
     def __repr__(self) -> str:
@@ -413,8 +411,10 @@ class MoEE:
         progress = "Calibrating" if show_progress_bar else None
         for prompt in self._config.prompts():
             config = self._config.replace(prompt=prompt)
-            self._calibrations[config.statistics_key()] = self._fit(texts, config, label, progress)
-        return self._calibrations[self._config.statistics_key()]
+            self._known.put(config, self._fit(texts, config, label, progress))
+        found = self._known.get(self._config)
+        assert found is not None, "the configured prompt is one of its prompts"
+        return found
 
     def save(self, folder: str | Path) -> None:
         """Write the embedder: `config.json` and its statistics, never the weights.
@@ -425,10 +425,7 @@ class MoEE:
         Raises:
             OutputError: If it cannot be written.
         """
-        keys = [self._config.replace(prompt=prompt).statistics_key() for prompt in self._config.prompts()]
-        fitted = [self._calibrations[key] for key in keys if key in self._calibrations]
-        # all or none: on reading, statistics are matched to prompts by their order
-        statistics = tuple(fitted) if len(fitted) == len(keys) else ()
+        statistics = self._known.of_all_prompts(self._config)
         write_embedder(
             Path(folder), SavedEmbedder(self.info.name, self._revision, self.info.fingerprint, self._config, statistics)
         )
@@ -477,30 +474,7 @@ class MoEE:
         """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""
         if config.calibration in _WITHOUT_STATISTICS:
             return None
-        with self._fitting:  # threads that ask at once wait for the one that fits
-            key = config.statistics_key()
-            if key not in self._calibrations:
-                self._calibrations[key] = find_statistics(self.info, config) or self._fit_builtin(config)
-            return self._calibrations[key]
-
-    def _fit_builtin(self, config: EmbedderConfig) -> Calibration:
-        texts = calibration_texts()
-        logger.warning(
-            "%s has no calibration statistics for this prompt: fitting them on %d built-in sentences, once. "
-            "calibration='none' does without; model.calibrate(texts) uses your own.",
-            self.info.name,
-            len(texts),
-        )
-        found = self._fit(texts, config, "builtin", "Calibrating")
-        store_statistics(found, self.info, config)
-        return found
+        return self._known.builtin(config, lambda: self._fit(calibration_texts(), config, "builtin", "Calibrating"))
 
     def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
         return Calibration.fit(self._views(texts, config, progress), info=self.info, config=config, texts=label)
-
-    def _adopt(self, statistics: Sequence[Calibration]) -> None:
-        """Take over statistics, one for each prompt or none; each must belong to this model and its prompt."""
-        for prompt, each in zip(self._config.prompts(), statistics, strict=False):
-            config = self._config.replace(prompt=prompt)
-            each.check(self.info, config)
-            self._calibrations[config.statistics_key()] = each
