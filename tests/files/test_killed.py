@@ -21,7 +21,7 @@ WAYS = pytest.mark.parametrize("way", [(), ("two-renames",)], ids=["exchange", "
 
 
 def digest(folder: Path) -> str:
-    """Of names and contents; a report's times are left out."""
+    """Return a digest of names and contents; a report's times are left out."""
     found = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.name not in ("carve_report.json", "README.md"):

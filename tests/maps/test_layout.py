@@ -21,7 +21,7 @@ def some_vectors(num_texts: int, dim: int = 12) -> Array:
 
 @pytest.mark.parametrize("num_texts", [5, 40, 300])
 def test_neighbours_are_those_of_the_largest_cosines(num_texts: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "_BLOCK", 64)
+    monkeypatch.setattr(layout, "_ROWS_AT_ONCE", 64)
     vectors = some_vectors(num_texts)
     found = nearest(vectors, 5)
     cosines = vectors @ vectors.T

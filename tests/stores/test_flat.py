@@ -19,7 +19,7 @@ from moee.stores.flat import FlatStore
 from moee.stores.quantize import CODECS, fit_codec
 from moee.stores.registry import StoreSpec, create_store, open_store
 from moee.stores.store import Layout, Record
-from moee.stores.vector_file import BLOCK_BYTES
+from moee.stores.vector_file import COPIED_BYTES
 from tests.stores.records import HIDDEN, LAYOUT, ids, is_accepted, query_of, some_records, unit_blocks
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_a_reader_follows_a_compaction(store: FlatStore, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "int8"])
 def test_a_search_over_many_blocks_is_exact_with_any_filter(folder: Path, name: Literal["int8"] | None) -> None:
-    num_records, dim = 3 * BLOCK_BYTES // 4 // 512 + 17, 512
+    num_records, dim = 3 * COPIED_BYTES // 4 // 512 + 17, 512
     vectors = np.random.default_rng(0).standard_normal((num_records, dim)).astype(np.float32)
     codec = None if name is None else fit_codec(name, vectors[:1000], 500)
     store = FlatStore.create(folder, Layout(500, 12, {"number": "integer", "rest": "integer"}), codec)

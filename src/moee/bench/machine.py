@@ -52,7 +52,7 @@ def gemm_flops(dtype: str, device: str = "cpu") -> float:
 
     Args:
         dtype: A name such as `"float32"`.
-        device: Of torch.
+        device: Device of torch.
     """
     import torch
 

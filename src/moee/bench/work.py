@@ -124,7 +124,7 @@ def model_cost(config: Any) -> ModelCost:
     """Count a model from its configuration, without its weights.
 
     Args:
-        config: Of transformers; `Any`: untyped upstream.
+        config: Configuration of transformers; `Any`: untyped upstream.
 
     Raises:
         UnsupportedArchitectureError: If it has parts that this count does not know.
@@ -220,7 +220,7 @@ def counted_work(cost: ModelCost, lengths: Sequence[int], work: Mapping[str, int
     """Return the operations that a contestant carried out for distinct, unpadded tokens.
 
     Args:
-        cost: Of the model.
+        cost: Cost of the model.
         lengths: Tokens of every distinct text, prompt included.
         work: What it counted itself, `tokens` and `last_layer_rows`, padding among them where it pads; None is a
             contestant that counts nothing, and is taken to run every token through the whole model.

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from moee.carve.router import RegressionSums, energy_floor, targets_of
-from moee.carve.sequences import Batch
+from moee.carve.sequences import PaddedTokens
 from moee.errors import CheckpointError
 from moee.types import Array
 
@@ -81,7 +81,7 @@ def watch(ffns: FFNs, visitor: Visitor) -> Iterator[Callable[[torch.Tensor], Non
             handle.remove()
 
 
-def collect_profiles(model: nn.Module, batches: Iterable[Batch]) -> list[Array]:
+def collect_profiles(model: nn.Module, batches: Iterable[PaddedTokens]) -> list[Array]:
     """Return the contributions of all neurons, one float16 array `(tokens, neurons)` for each layer.
 
     float16 keeps three digits, which is plenty to group neurons by; contributions above its range are capped.
@@ -123,7 +123,7 @@ def _energy(contributions: torch.Tensor, members: torch.Tensor) -> npt.NDArray[n
 
 
 def accumulate(
-    model: nn.Module, batches: Iterable[Batch], members: Sequence[torch.Tensor], floors: Sequence[float]
+    model: nn.Module, batches: Iterable[PaddedTokens], members: Sequence[torch.Tensor], floors: Sequence[float]
 ) -> list[RegressionSums]:
     """Return the router regression's sums over all tokens, one for each layer.
 
@@ -151,7 +151,7 @@ def accumulate(
     return sums
 
 
-def _run(model: nn.Module, batches: Iterable[Batch], visitor: Visitor) -> None:
+def _run(model: nn.Module, batches: Iterable[PaddedTokens], visitor: Visitor) -> None:
     base: Any = model.get_submodule("model")  # without the LM head
     with torch.inference_mode(), watch(feed_forwards(model), visitor) as set_mask:
         for batch in batches:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from moee.carve.sequences import Batch
+from moee.carve.sequences import PaddedTokens
 
 
-def perplexity(model: Any, batches: Iterable[Batch]) -> float:
+def perplexity(model: Any, batches: Iterable[PaddedTokens]) -> float:
     """Return exp of the mean negative log likelihood of every token but the first of each sequence.
 
     Args:

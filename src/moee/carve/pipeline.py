@@ -20,7 +20,7 @@ from moee.carve.perplexity import perplexity
 from moee.carve.plan import CarvePlan
 from moee.carve.report import CarveReport
 from moee.carve.router import fit_router, r_squared
-from moee.carve.sequences import Batch, Sequences, TokenIds, batches, prepare
+from moee.carve.sequences import PaddedTokens, Sequences, TokenIds, batches, prepare
 from moee.carve.source import DenseModel, open_dense
 from moee.files.atomic import atomic_folder
 from moee.progress import progress_bar
@@ -193,7 +193,7 @@ def _track(description: str, items: Sequence[Item], *, progress: bool) -> Iterat
             advance(1)
 
 
-def _carved_perplexity(folder: Path, heldback: Iterator[Batch]) -> float:
+def _carved_perplexity(folder: Path, heldback: Iterator[PaddedTokens]) -> float:
     """Load the checkpoint as any user would, with plain transformers, and measure it in float32."""
     from transformers import AutoModelForCausalLM
 
@@ -201,7 +201,7 @@ def _carved_perplexity(folder: Path, heldback: Iterator[Batch]) -> float:
     return perplexity(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), heldback)
 
 
-def _batches(sequences: Sequence[TokenIds], config: CarveConfig) -> list[Batch]:
+def _batches(sequences: Sequence[TokenIds], config: CarveConfig) -> list[PaddedTokens]:
     return list(batches(sequences, batch_tokens=config.batch_tokens))
 
 

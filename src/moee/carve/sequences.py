@@ -35,7 +35,7 @@ class Sequences:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PaddedTokens:
     """Right-padded sequences.
 
     Attributes:
@@ -124,7 +124,7 @@ def _prompts(
     return [ids for _, ids in _take(texts, target, tokenize)]
 
 
-def batches(sequences: Sequence[TokenIds], *, batch_tokens: int) -> Iterator[Batch]:
+def batches(sequences: Sequence[TokenIds], *, batch_tokens: int) -> Iterator[PaddedTokens]:
     """Yield right-padded batches of at most `batch_tokens` tokens, padding included; sequences of like length together.
 
     A sequence longer than `batch_tokens` is a batch of its own.
@@ -139,7 +139,7 @@ def batches(sequences: Sequence[TokenIds], *, batch_tokens: int) -> Iterator[Bat
         start = end
 
 
-def _pad(rows: Sequence[TokenIds]) -> Batch:
+def _pad(rows: Sequence[TokenIds]) -> PaddedTokens:
     width = max(map(len, rows))
     # id 0 is as good as any under a mask of 0
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -147,4 +147,4 @@ def _pad(rows: Sequence[TokenIds]) -> Batch:
     for index, row in enumerate(rows):
         input_ids[index, : len(row)] = torch.tensor(row)
         attention_mask[index, : len(row)] = 1
-    return Batch(input_ids, attention_mask)
+    return PaddedTokens(input_ids, attention_mask)

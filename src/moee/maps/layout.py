@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 15
 """Neighbours of each text, itself counted; UMAP's own default. More show the whole better and the details less."""
-_BLOCK = 1024
+_ROWS_AT_ONCE = 1024
 """Rows compared with all others at once; 200 MB at 50,000 texts."""
 
 
@@ -43,15 +43,15 @@ def nearest(vectors: Array, k: int) -> Neighbours:
     """
     rows = np.empty((len(vectors), k), dtype=np.int64)
     distances = np.empty((len(vectors), k), dtype=np.float32)
-    for start in range(0, len(vectors), _BLOCK):
-        block = slice(start, min(start + _BLOCK, len(vectors)))
-        cosines = vectors[block] @ vectors.T
-        own = np.arange(len(cosines)), np.arange(block.start, block.stop)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        part = slice(start, min(start + _ROWS_AT_ONCE, len(vectors)))
+        cosines = vectors[part] @ vectors.T
+        own = np.arange(len(cosines)), np.arange(part.start, part.stop)
         cosines[own] = np.inf  # first also among its duplicates
         found = np.sort(np.argpartition(cosines, -k, axis=1)[:, -k:], axis=1)
         order = np.argsort(-np.take_along_axis(cosines, found, axis=1), axis=1, kind="stable")
-        rows[block] = np.take_along_axis(found, order, axis=1)
-        distances[block] = np.clip(1.0 - np.take_along_axis(cosines, rows[block], axis=1), 0.0, 2.0)
+        rows[part] = np.take_along_axis(found, order, axis=1)
+        distances[part] = np.clip(1.0 - np.take_along_axis(cosines, rows[part], axis=1), 0.0, 2.0)
     return Neighbours(rows, distances)
 
 

@@ -15,7 +15,7 @@ from moee.files.atomic import sync_folder
 from moee.stores.quantize import Codec
 from moee.types import Array
 
-BLOCK_BYTES = 1 << 24
+COPIED_BYTES = 1 << 24
 """Size of the float32 vectors copied or decoded at once; the most that a search takes, beside what it returns."""
 SPAN_BYTES = 1 << 28
 """Size of the vectors scored at once where they are mapped. Nothing is copied, so this costs no memory; with small
@@ -95,7 +95,7 @@ class VectorFile:
 
     def batches_of(self, rows: Rows) -> Iterator[npt.NDArray[Any]]:
         """Yield some rows as they are stored, a block at a time."""
-        step = max(1, BLOCK_BYTES // self.row_bytes)
+        step = max(1, COPIED_BYTES // self.row_bytes)
         for start in range(0, len(rows), step):
             yield self._stored[rows[start : start + step]]
 
@@ -118,7 +118,7 @@ class VectorFile:
         return best_rows
 
     def _scored_blocks(self, vector: Array, rows: Rows | None) -> Iterator[tuple[Rows, Array]]:
-        step = max(1, (SPAN_BYTES if self._codec is None else BLOCK_BYTES) // (4 * self._dim))
+        step = max(1, (SPAN_BYTES if self._codec is None else COPIED_BYTES) // (4 * self._dim))
         for start in range(0, len(self._stored), step):
             block = self._stored[start : start + step]
             if rows is None:
@@ -131,7 +131,7 @@ class VectorFile:
                 yield from self._scored_rows(vector, chosen)
 
     def _scored_rows(self, vector: Array, rows: Rows) -> Iterator[tuple[Rows, Array]]:
-        step = max(1, BLOCK_BYTES // (4 * self._dim))
+        step = max(1, COPIED_BYTES // (4 * self._dim))
         for start in range(0, len(rows), step):
             gathered = rows[start : start + step]
             yield gathered, self.take(gathered) @ vector

@@ -40,7 +40,7 @@ _PAIR_RANGE = 128
 _HALF_RANGE = 64
 LARGEST_WIDTH = 1 << 16
 """Channels that can be summed: 255 * 127 * 2^16 is just below 2^31."""
-_BLOCK = 64
+_HADAMARD_WIDTH = 64
 """Width of the Hadamard matrix. Twice as much gained nothing on the demo, half as much lost; the cost grows with it."""
 _FEW = 8
 """With fewer rows, float32 products may run another kernel that sums in another order: a token alone would then be
@@ -234,7 +234,7 @@ def rotate(rows: torch.Tensor) -> torch.Tensor:
     Blocks are of the largest power of two up to 64 that divides the width; an odd width is left as it is.
     """
     width = rows.shape[-1]
-    block = min(_BLOCK, width & -width)
+    block = min(_HADAMARD_WIDTH, width & -width)
     if block == 1:
         return rows.clone()
     blocks = rows.reshape(-1, block)
