@@ -20,7 +20,7 @@ from moee.errors import (
     UnknownNameError,
 )
 from moee.method.fusion import unit
-from moee.method.texts import TruncationWarning
+from moee.method.texts import FewTextsWarning, TruncationWarning
 
 GOLDEN = Path(__file__).parent / "golden" / "olmoe-tiny"
 TOLERANCE = 1e-5  # float32; the promise of docs/footguns.md
@@ -223,7 +223,7 @@ def test_bad_texts_are_named(model: MoEE) -> None:
         model.encode([])
     with pytest.raises(InputError, match="Text 1 is empty"):
         model.encode(["a", ""])
-    with pytest.raises(TextTypeError, match="Text 1 is 7, a int"):
+    with pytest.raises(TextTypeError, match="Text 1 is no string but a number"):
         model.encode(["a", 7])  # type: ignore[list-item]
 
 
@@ -237,3 +237,21 @@ def test_statistics_say_which_texts_they_are_from() -> None:
     model = MoEE.from_pretrained("fake")
     assert model.calibrate(["one text", "another text", "a third"]).texts == "user"
     assert model.calibrate().texts == "builtin"
+
+
+def test_a_generator_is_encoded_and_gone_through_once(model: MoEE) -> None:
+    texts = ["a cat", "a dog", "a cat"]
+    assert np.array_equal(model.encode(text for text in texts), model.encode(texts))
+
+
+def test_half_of_a_surrogate_pair_is_named(model: MoEE) -> None:
+    with pytest.raises(InputError, match="Text 1 holds half of a surrogate pair at character 2"):
+        model.encode(["fine", "ab\ud83d"])
+
+
+def test_equal_texts_calibrate_nothing() -> None:
+    fake = MoEE.from_pretrained("fake")
+    with pytest.raises(InputError, match="at least 2 different texts, and all 300 are"):
+        fake.calibrate(["The same line."] * 300)
+    with pytest.warns(FewTextsWarning, match="Only 2 different texts"):
+        assert fake.calibrate(text for text in ["one", "two", "one"]).num_texts == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from moee.method.pooling import PaddingSide
 from moee.method.prompts import resolve_prompt
 from moee.method.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
 from moee.method.space import VectorSpace
-from moee.method.texts import check_texts, token_sequences
+from moee.method.texts import check_sample, check_texts, token_sequences
 from moee.progress import progress_bar
 from moee.types import Array, Fusion, ModelInfo, Views, join_views
 
@@ -246,7 +246,7 @@ class MoEE:
 
     def encode(
         self,
-        texts: Sequence[str] | str,
+        texts: Iterable[str] | str,
         *,
         fusion: Fusion | None = None,
         alpha: float | None = None,
@@ -257,7 +257,8 @@ class MoEE:
         """Turn texts into vectors.
 
         Args:
-            texts: Strings; a single string gives a single vector.
+            texts: Strings in an order, as a list, a generator, a Series or an array; a single string gives a single
+                vector.
             fusion: `"hs"`, `"rw"`, `"concat"` or `"sum"`; None is the configured one.
             alpha: Weight of the routing weights in `"sum"`; None is the configured one.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
@@ -271,17 +272,17 @@ class MoEE:
 
         Raises:
             InputError: If there are no texts, a text is empty, or a name is unknown.
-            TextTypeError: If a text is not a string; names its index.
+            TextTypeError: If a text is no string (names its index), or `texts` is a table, a mapping or a set.
             TruncationError: If a text is over the limit under `truncate="error"`.
             NonFiniteActivationsError: If the model overflows; names the text and the layer.
         """
-        batch = [texts] if isinstance(texts, str) else texts
-        check_texts(batch, on_empty=self._config.on_empty)  # before minutes may go into fitting statistics
+        # before minutes may go into fitting statistics
+        batch = check_texts([texts] if isinstance(texts, str) else texts, on_empty=self._config.on_empty)
         space = self.space(fusion=fusion, alpha=alpha, prompt=prompt, normalize=normalize)
         vectors = space.vectors(self._views(batch, space.config, "Embedding" if show_progress_bar else None))
         return np.asarray(vectors[0]) if isinstance(texts, str) else vectors
 
-    def encode_query(self, queries: Sequence[str] | str, **options: Any) -> Array:
+    def encode_query(self, queries: Iterable[str] | str, **options: Any) -> Array:
         """Encode queries: `encode` with the configured `query_prompt`, if there is one.
 
         Args:
@@ -290,7 +291,7 @@ class MoEE:
         """
         return self.encode(queries, **{"prompt": self._config.query_prompt, **options})
 
-    def encode_document(self, documents: Sequence[str] | str, **options: Any) -> Array:
+    def encode_document(self, documents: Iterable[str] | str, **options: Any) -> Array:
         """Encode documents: `encode` with the configured `document_prompt`, if there is one.
 
         Args:
@@ -301,7 +302,7 @@ class MoEE:
 
     def encode_views(
         self,
-        texts: Sequence[str] | str,
+        texts: Iterable[str] | str,
         *,
         prompt: str | None = None,
         projections: bool = False,
@@ -311,7 +312,7 @@ class MoEE:
         """Turn texts into their two views, before calibration and fusion.
 
         Args:
-            texts: Strings; a single string gives views of one row.
+            texts: As `encode`; a single string gives views of one row.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one.
             projections: Also give random projections of the routers' inputs, the control for the routing weights.
             show_progress_bar: On stderr.
@@ -387,12 +388,13 @@ class MoEE:
         """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.method.similarity`."""
         return _similarity.similarity_pairwise(a, b)
 
-    def calibrate(self, texts: Sequence[str] | None = None, *, show_progress_bar: bool = False) -> Calibration:
+    def calibrate(self, texts: Iterable[str] | None = None, *, show_progress_bar: bool = False) -> Calibration:
         """Fit frozen statistics on texts of your own; they need no labels. Used by every later `encode`.
 
         Args:
-            texts: At least two different strings; a few thousand that look like what will be embedded are best. None
-                fits the built-in sentences again.
+            texts: At least two different strings; a few thousand that look like what will be embedded are best, and
+                below a hundred there is a warning. A text that comes again counts once. None fits the built-in
+                sentences again.
             show_progress_bar: On stderr.
 
         Returns:
@@ -407,11 +409,11 @@ class MoEE:
                 "Load the model with calibration='zscore' or 'spectral'."
             )
         label = "builtin" if texts is None else "user"
-        texts = calibration_texts() if texts is None else texts
+        sample = calibration_texts() if texts is None else check_sample(texts, on_empty=self._config.on_empty)
         progress = "Calibrating" if show_progress_bar else None
         for prompt in self._config.prompts():
             config = self._config.replace(prompt=prompt)
-            self._known.put(config, self._fit(texts, config, label, progress))
+            self._known.put(config, self._fit(sample, config, label, progress))
         found = self._known.get(self._config)
         assert found is not None, "the configured prompt is one of its prompts"
         return found
@@ -440,7 +442,7 @@ class MoEE:
 
     def _views(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         config: EmbedderConfig,
         progress: str | None,
         *,

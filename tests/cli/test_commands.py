@@ -62,7 +62,7 @@ def test_similarity_prints_the_matrix_of_the_library(moee: Run) -> None:
     [
         (["alone"], "Only 1 text was given; similarity needs two or more."),
         (["a", ""], "Text 1 is empty."),
-        (["a", "b\udcff"], "text 2 of the command line has half a surrogate pair at character 1"),
+        (["a", "b\udcff"], "text 2 of the command line holds half of a surrogate pair at character 1"),
     ],
 )
 def test_similarity_refuses_texts_it_cannot_compare(moee: Run, texts: list[str], message: str) -> None:

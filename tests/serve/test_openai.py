@@ -129,8 +129,8 @@ def test_models_lists_the_served_one(client: openai.OpenAI) -> None:
     [
         ({"model": "text-embedding-3-small"}, 404, "model_not_found", "model", "'tiny' is"),
         ({"dimensions": 8}, 400, "invalid_value", "dimensions", "no reduction was fitted"),
-        ({"input": ""}, 400, "empty_input", "input", "empty or only whitespace"),
-        ({"input": ["a", " \n"]}, 400, "empty_input", "input", "Input 1 is empty or only whitespace"),
+        ({"input": ""}, 400, "empty_input", "input", "is empty. Leave it out"),
+        ({"input": ["a", " \n"]}, 400, "empty_input", "input", "Input 1 is only whitespace"),
         ({"input": []}, 400, "empty_input", "input", "at least one text"),
         ({"input": [[]]}, 400, "empty_input", "input", "Input 0 holds no token ids"),
         ({"input": 5}, 400, "invalid_value", "input", "The input is a number"),

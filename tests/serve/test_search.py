@@ -94,7 +94,7 @@ def test_a_filter_narrows_the_search(indexed: Indexed) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"query": ""}, 400, "empty or only whitespace"),
+        ({"query": ""}, 400, "is empty. Leave it out"),
         ({"query": "a", "k": 0}, 422, "greater than or equal to 1"),
         ({"query": "a", "k": 10**6}, 422, "less than or equal to 1000"),
         ({"query": "a", "fusion": "concat"}, 422, "'hs', 'rw' or 'sum'"),

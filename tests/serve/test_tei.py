@@ -115,7 +115,7 @@ def test_health_is_an_empty_200(server: Running, path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "error_type", "message"),
     [
-        ("/embed", {"inputs": ""}, 400, "empty", "empty or only whitespace"),
+        ("/embed", {"inputs": ""}, 400, "empty", "is empty. Leave it out"),
         ("/embed", {"inputs": [10**6]}, 422, "tokenizer", "holds the token id 1000000"),
         ("/embed", {}, 422, "validation", "inputs is missing"),
         ("/embed", {"inputs": "a", "dimensions": 4}, 400, "validation", "no reduction was fitted"),

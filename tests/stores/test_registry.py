@@ -256,7 +256,7 @@ BAD_BATCHES: list[tuple[list[Record], Any, type[Exception], str]] = [
     ([Record("a", "x", {"lang": 3})], VECTORS[:1], InputError, r"must be a string"),
     ([Record("a", "x", {"lang": "\ud800"})], VECTORS[:1], InputError, r"half of a surrogate pair"),
     ([Record("a", None)], VECTORS[:1], TextTypeError, r"text of record 'a' is no string but null"),  # type: ignore[arg-type]
-    ([Record(7, "x")], VECTORS[:1], TextTypeError, r"record's id is no string but"),  # type: ignore[arg-type]
+    ([Record(7, "x")], VECTORS[:1], TextTypeError, r"record's id is no string but a number"),  # type: ignore[arg-type]
     ([Record("a", "x"), Record("a", "y")], VECTORS[:2], InputError, r"id 'a' comes twice"),
     ([Record("a", "x")], VECTORS[:2], InputError, r"shape \(2, 34\); 1 records of this index need \(1, 34\)"),
     ([Record("a", "x")], VECTORS[:1, :-1], InputError, r"shape \(1, 33\)"),

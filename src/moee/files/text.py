@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-from moee.errors import InputError, TextTypeError
+from moee.errors import InputError, TextTypeError, shown
 from moee.types import EmptyText
 
 _SHOWN = 40
@@ -47,9 +47,9 @@ def find_fault(value: object, *, on_empty: EmptyText = "encode") -> Fault | None
         on_empty: `"error"` refuses strings without a visible character.
     """
     if not isinstance(value, str):
-        return Fault("type", f"is no string but {_kind(value)} ({shorten(value)})")
+        return Fault("type", f"is no string but {kind_of(value)} ({shown(value, _SHOWN)})")
     if on_empty == "error" and not value.strip():
-        return Fault("empty", "is empty" if not value else f"is only whitespace ({shorten(value)})")
+        return Fault("empty", "is empty" if not value else f"is only whitespace ({shown(value, _SHOWN)})")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -77,13 +77,8 @@ def check_text(value: object, place: str) -> str:
     return value
 
 
-def shorten(value: object) -> str:
-    """Return the beginning of how Python writes a value."""
-    shown = repr(value[:_SHOWN]) if isinstance(value, (str, bytes)) else repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
-
-
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what a value is, in words that fit JSON, tables and Python alike."""
     if value is None:
         return "null"
     if isinstance(value, bool):

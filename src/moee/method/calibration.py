@@ -106,7 +106,7 @@ class Calibration:
             texts: A word for the origin of the texts, kept with the statistics.
 
         Raises:
-            InputError: If there are fewer than two texts.
+            InputError: If there are fewer than two texts, or all have one hidden state.
             NonFiniteActivationsError: If a view holds NaN or infinity; names the text.
         """
         if len(views) < MIN_TEXTS:
@@ -115,6 +115,11 @@ class Calibration:
                 "Some hundreds of texts like those to be embedded are a good start."
             )
         _check_finite(views)
+        if (views.hidden_states == views.hidden_states[0]).all():
+            raise InputError(
+                f"Calibration needs at least {MIN_TEXTS} different texts, and all {len(views)} have the same hidden "
+                "state, so that every vector would be zero. Give texts that differ."
+            )
         hidden_mean, variance = mean_and_variance(views.hidden_states)
         hidden_scale = inverse_deviation(hidden_mean, variance)
         eigenvalues, eigenvectors = leading_directions(

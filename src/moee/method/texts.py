@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
-from moee.errors import InputError, TextTypeError, TruncationError
+from moee.errors import InputError, TextTypeError, TruncationError, shown
+from moee.files.text import find_fault
 from moee.method.prompts import RenderedPrompts, clean
 from moee.types import Cleaning, EmptyText, Truncate
 
@@ -18,6 +19,15 @@ Tokenize = Callable[[Sequence[str]], list[list[int]]]
 _CHUNK = 1024
 """Prompts given to the tokenizer at once: enough to keep its threads busy, few enough to bound memory."""
 _SHOWN = 40
+_IF_EMPTY = "Drop it, or embed the bare prompt in its place with on_empty='encode'."
+
+
+FEW_TEXTS = 100
+"""Different texts below which statistics are rough: a mean of as many is off by a tenth of the spread."""
+
+
+class FewTextsWarning(UserWarning):
+    """Statistics are fitted on few texts."""
 
 
 class TruncationWarning(UserWarning):
@@ -57,40 +67,87 @@ def counting_cuts(num_texts: int, max_length: int | None, *, advice: str, label:
         logger.warning(said, label, cuts, num_texts, limit, advice)
 
 
-def check_texts(texts: Sequence[str], *, on_empty: EmptyText) -> list[str]:
+def check_texts(texts: Iterable[str], *, on_empty: EmptyText) -> list[str]:
     """Return `texts` as a list, or say which one cannot be embedded.
 
     Args:
-        texts: Strings.
+        texts: Strings in an order: a list, a generator, a Series, a one-dimensional array of strings. It is gone
+            through once.
         on_empty: `"error"` refuses texts without a visible character; `"encode"` embeds the bare template.
 
     Raises:
-        InputError: If there are no texts, or a text is empty.
-        TextTypeError: If a text is not a string, or `texts` is a single string.
+        InputError: If there are no texts, a text is empty, or one holds half of a surrogate pair; names its index.
+        TextTypeError: If a text is no string (names its index), or `texts` is a single string, a table, a mapping, a
+            set, or anything else whose elements are not texts in an order; says what to pass.
     """
-    if isinstance(texts, (str, bytes)):
-        raise TextTypeError(
-            f"texts is a single {type(texts).__name__} ({_shorten(texts)}); pass a list of strings, for example [text]."
-        )
-    checked = list(texts)
+    _check_container(texts)
+    # numpy's strings are a class of their own, which tokenizers need not know
+    checked = [str(text) if isinstance(text, str) else text for text in texts]
     if not checked:
         raise InputError("No texts: got an empty list. Pass at least one string.")
     for index, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise TextTypeError(
-                f"Text {index} is {_shorten(text)}, a {type(text).__name__}; every text must be a string."
-            )
-        if on_empty == "error" and not text.strip():
-            kind = "empty" if not text else f"only whitespace ({_shorten(text)})"
-            raise InputError(
-                f"Text {index} is {kind}. Drop it, or embed the bare prompt in its place with on_empty='encode'."
-            )
+        fault = find_fault(text, on_empty=on_empty)
+        if fault is not None:
+            raise fault.error(f"Text {index}", if_empty=_IF_EMPTY)
     return checked
 
 
-def _shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+def check_sample(texts: Iterable[str], *, on_empty: EmptyText) -> list[str]:
+    """Return the different texts among those that statistics are to be fitted on, in order.
+
+    A text that comes again tells nothing new of how texts differ, and its weight would be an accident of the file.
+
+    Args:
+        texts: As `check_texts`.
+        on_empty: As `check_texts`.
+
+    Raises:
+        InputError: If fewer than two differ; as `check_texts`.
+        TextTypeError: As `check_texts`.
+    """
+    checked = check_texts(texts, on_empty=on_empty)
+    different = list(dict.fromkeys(checked))
+    if len(different) < 2:
+        raise InputError(
+            f"Calibration needs at least 2 different texts, and all {len(checked)} are {shown(different[0], _SHOWN)}. "
+            "Give some hundreds like those to be embedded."
+        )
+    if len(different) < FEW_TEXTS:
+        warnings.warn(
+            FewTextsWarning(
+                f"Only {len(different)} different texts to calibrate on: statistics of fewer than {FEW_TEXTS} are "
+                "rough. Give some hundreds like those to be embedded, or use the built-in ones."
+            ),
+            stacklevel=3,
+        )
+    return different
+
+
+def _check_container(texts: object) -> None:
+    """Refuse what iterates over something else than texts in the order in which they were given.
+
+    Tables are known by what they have, not by their class: none of their packages need be installed.
+    """
+    kind = type(texts)
+    if isinstance(texts, (str, bytes)):
+        raise TextTypeError(
+            f"texts is a single {kind.__name__} ({shown(texts, _SHOWN)}); pass a list of strings, for example [text]."
+        )
+    if isinstance(texts, Mapping):
+        what, advice = "whose keys would be embedded", "its texts in an order, for example list(texts.values())"
+    elif isinstance(texts, Set):
+        what, advice = "which has no order, so that no vector could be told apart", "a list, for example sorted(texts)"
+    elif hasattr(kind, "columns") or hasattr(kind, "column_names"):
+        what, advice = "a table", "the column that holds the texts as a list, for example list(table['text'])"
+    elif hasattr(kind, "to_pylist"):
+        what, advice = "whose elements are no strings of Python", "texts.to_pylist()"
+    elif getattr(texts, "ndim", 1) != 1:
+        what, advice = f"of {getattr(texts, 'ndim', 0)} dimensions", "one dimension of strings, for example texts[:, 0]"
+    elif not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
+        what, advice = "which holds no texts", "a list of strings"
+    else:
+        return
+    raise TextTypeError(f"texts is of type {kind.__name__}, {what}. Pass {advice}.")
 
 
 def token_sequences(
@@ -133,7 +190,7 @@ def token_sequences(
     for text, sequence in tokens.items():
         if not sequence:
             raise InputError(
-                f"Text {first_index[text]} ({_shorten(text)}) gives no tokens under the prompt {template!r}. "
+                f"Text {first_index[text]} ({shown(text, _SHOWN)}) gives no tokens under the prompt {template!r}. "
                 "Choose a prompt that adds words, such as 'prompteol'."
             )
     if max_tokens is not None:
@@ -150,7 +207,7 @@ def _announce(
     index, length = first_index[long[0]], len(tokens[long[0]])
     if truncate == "error":
         raise TruncationError(
-            f"Text {index} ({_shorten(long[0])}) is {length} tokens with its prompt, over the limit of {max_tokens} "
+            f"Text {index} ({shown(long[0], _SHOWN)}) is {length} tokens with its prompt, over the limit of {max_tokens} "
             f"({len(long)} such texts). Shorten it, raise max_length, or allow a cut with truncate='warn'."
         )
     if truncate == "warn":

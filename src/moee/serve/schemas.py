@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from moee.files.text import find_fault, kind_of
 from moee.method.fusion import LARGEST_ALPHA
 from moee.types import Fusion, SearchFusion, View
 
@@ -49,17 +50,11 @@ class Inputs:
 
 
 def _check_text(value: object, name: str = "The text") -> str:
-    if not isinstance(value, str):
-        raise PydanticCustomError("text", "{says}", {"says": f"{name} is no string but {_kind(value)}."})
-    if not value.strip():
-        raise PydanticCustomError(
-            "empty", "{says}", {"says": f"{name} is empty or only whitespace. Leave it out; it has no meaning."}
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        says = f"{name} holds half of a surrogate pair (character {error.start}), which is no text. Send valid Unicode."
-        raise PydanticCustomError("text", "{says}", {"says": says}) from error
+    fault = find_fault(value, on_empty="error")
+    if fault is not None:
+        says = str(fault.error(name, if_empty="Leave it out; it has no meaning."))
+        raise PydanticCustomError("empty" if fault.kind == "empty" else "text", "{says}", {"says": says})
+    assert isinstance(value, str)
     return value
 
 
@@ -81,7 +76,7 @@ def _check_inputs(value: object) -> Inputs:
     if isinstance(value, str):
         return Inputs([_check_text(value, "The input")], [])
     if not isinstance(value, list):
-        says = f"The input is {_kind(value)}; send a string, a list of strings, or token ids of the model's tokenizer."
+        says = f"The input is {kind_of(value)}; send a string, a list of strings, or token ids of the model."
         raise PydanticCustomError("text", "{says}", {"says": says})
     if not value:
         raise PydanticCustomError("empty", "{says}", {"says": "The input is an empty list. Send at least one text."})
@@ -94,15 +89,10 @@ def _check_inputs(value: object) -> Inputs:
 
 def _check_texts(value: object) -> list[str]:
     if not isinstance(value, list):
-        raise PydanticCustomError("text", "{says}", {"says": f"A list of texts is {_kind(value)}; send a list."})
+        raise PydanticCustomError("text", "{says}", {"says": f"A list of texts is {kind_of(value)}; send a list."})
     if not value:
         raise PydanticCustomError("empty", "{says}", {"says": "A list of texts is empty. Send at least one text."})
     return [_check_text(each, f"Text {place}") for place, each in enumerate(value)]
-
-
-def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", dict: "an object", list: "a list"}
-    return "null" if value is None else names.get(type(value), "something else")
 
 
 Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema(_TEXT_SCHEMA)]
