@@ -207,8 +207,8 @@ def _announce(
     index, length = first_index[long[0]], len(tokens[long[0]])
     if truncate == "error":
         raise TruncationError(
-            f"Text {index} ({shown(long[0], _SHOWN)}) is {length} tokens with its prompt, over the limit of {max_tokens} "
-            f"({len(long)} such texts). Shorten it, raise max_length, or allow a cut with truncate='warn'."
+            f"Text {index} ({shown(long[0], _SHOWN)}) is {length} tokens with its prompt, over the limit of "
+            f"{max_tokens} ({len(long)} such texts). Shorten it, raise max_length, or allow a cut with truncate='warn'."
         )
     if truncate == "warn":
         message = (
