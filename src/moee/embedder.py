@@ -257,8 +257,7 @@ class MoEE:
         """Turn texts into vectors.
 
         Args:
-            texts: Strings in an order, as a list, a generator, a Series or an array; a single string gives a single
-                vector.
+            texts: A list, generator, Series or array of strings; a single string gives a single vector.
             fusion: `"hs"`, `"rw"`, `"concat"` or `"sum"`; None is the configured one.
             alpha: Weight of the routing weights in `"sum"`; None is the configured one.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
@@ -392,9 +391,8 @@ class MoEE:
         """Fit frozen statistics on texts of your own; they need no labels. Used by every later `encode`.
 
         Args:
-            texts: At least two different strings; a few thousand that look like what will be embedded are best, and
-                below a hundred there is a warning. A text that comes again counts once. None fits the built-in
-                sentences again.
+            texts: At least two different strings, each counted once; a few thousand that look like what will be
+                embedded are best, below a hundred there is a warning. None fits the built-in sentences again.
             show_progress_bar: On stderr.
 
         Returns:
