@@ -12,12 +12,13 @@ from moee import MoEE
 from moee.backends.fake import FakeBackend
 from moee.errors import InputError, NonFiniteActivationsError, OutputError, UnknownNameError
 from moee.index.build import add_texts, build_index, parts_of
-from moee.index.fit import SAMPLE_ROWS, BuildOptions, spread
+from moee.index.fit import SAMPLE_ROWS, BuildOptions
 from moee.index.folder import open_index
 from moee.index.manifest import read_manifest
 from moee.index.records_from_file import Corpus, read_corpus
 from moee.index.searcher import Searcher
 from moee.method.fusion import join_blocks
+from moee.method.moments import spread
 from moee.stores.registry import StoreSpec
 from moee.types import Activations, CapturePlan
 from tests.index.conftest import WriteCorpus
@@ -341,7 +342,7 @@ def test_a_failure_keeps_what_was_finished_and_the_same_call_goes_on(fake: MoEE,
     path = tmp_path / "texts.txt"
     path.write_text("".join(f"number {row}\n" for row in range(4100)))
     corpus = read_corpus(str(path))
-    row = int(np.setdiff1d(np.arange(4100), spread(np.arange(4100), SAMPLE_ROWS))[-1])
+    row = int(np.setdiff1d(np.arange(4100), spread(4100, SAMPLE_ROWS))[-1])
     bad = MoEE(OverflowingBackend(f'{row}"'), fake.config, batch_tokens=30)
     with pytest.raises(NonFiniteActivationsError, match=rf"Text {row} \('number {row}'\): the hidden state"):
         build_index(tmp_path / "index", corpus, bad)

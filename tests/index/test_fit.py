@@ -7,18 +7,9 @@ import pytest
 
 from moee import MoEE
 from moee.errors import InputError
-from moee.index.fit import BuildOptions, Sample, prepare, settle_calibration, spread
+from moee.index.fit import BuildOptions, Sample, prepare, settle_calibration
 from tests.index.conftest import WriteCorpus
 from tests.index.test_writer import CountingBackend
-
-
-@pytest.mark.parametrize(("total", "count"), [(10, 4), (4097, 4096), (5, 5), (5, 9), (1, 3), (0, 3), (7, 0), (9, 1)])
-def test_rows_are_taken_at_equal_distances_from_first_to_last(total: int, count: int) -> None:
-    rows = spread(np.arange(total), count)
-    assert len(rows) == len(set(rows.tolist())) == min(total, count)
-    if len(rows) > 1:
-        assert (rows[0], rows[-1]) == (0, total - 1)
-        assert np.ptp(np.diff(rows)) <= 1
 
 
 def test_held_out_rows_are_none_of_the_sample(

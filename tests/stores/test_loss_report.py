@@ -8,7 +8,6 @@ from scipy.stats import spearmanr
 
 from moee.errors import InputError
 from moee.method.fusion import join_blocks
-from moee.stores import loss_report
 from moee.stores.loss_report import measure, shorter_dims
 from moee.stores.quantize import fit_codec
 from moee.stores.reduce import Reducer
@@ -55,11 +54,6 @@ def test_the_figures_are_those_of_the_definitions() -> None:
     loss = found.losses[2]
     assert loss.recall == pytest.approx(np.mean(recalls), abs=1e-9)
     assert loss.spearman == pytest.approx(spearmanr(exact.ravel(), rounded.ravel()).statistic, abs=1e-4)
-
-
-def test_equal_similarities_share_a_rank() -> None:
-    values = np.float32([[3, 1, 1], [2, 3, 3]])
-    assert loss_report._ranks(values).tolist() == [5, 1.5, 1.5, 3, 5, 5]
 
 
 def test_too_few_texts_are_refused() -> None:

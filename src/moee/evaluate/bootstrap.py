@@ -117,11 +117,6 @@ def statistic_of(score: TaskScore) -> float:
     return float(_statistic(score)(np.ones((1, len(score.items))))[0])
 
 
-def average_ranks(values: Numbers) -> Numbers:
-    """Return the rank of every value, from 1; equal values share the mean of their ranks. `(n,)`."""
-    return _ranker(values)(np.ones((1, len(values)))).ravel()
-
-
 def _check_pair(a: TaskScore, b: TaskScore) -> None:
     if (a.metric, a.statistic, len(a.items)) != (b.metric, b.statistic, len(b.items)):
         raise InputError(

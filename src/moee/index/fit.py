@@ -25,6 +25,7 @@ from moee.index.records_from_file import Corpus
 from moee.index.searcher import blocks_of, documents_of
 from moee.method.calibration import Calibration
 from moee.method.fusion import join_blocks
+from moee.method.moments import spread
 from moee.stores.loss_report import LossReport, measure, shorter_dims, take_rows
 from moee.stores.quantize import CODECS, Codec, fit_codec
 from moee.stores.reduce import METHODS, MIN_DIMS, Blocks, Reducer
@@ -125,8 +126,9 @@ class Sample:
         self._config = documents_of(embedder).config
         self._store = ViewStore(embedder, folder, show_progress=show_progress, projections=False, strict=True)
         everything = np.arange(len(self._texts))
-        self.rows = spread(everything, SAMPLE_ROWS)
-        self.held_out = spread(np.setdiff1d(everything, self.rows), HELD_OUT_ROWS if held_out else 0)
+        self.rows = spread(len(everything), SAMPLE_ROWS)
+        others = np.setdiff1d(everything, self.rows)
+        self.held_out = others[spread(len(others), HELD_OUT_ROWS if held_out else 0)]
 
     @property
     def all_rows(self) -> RowNumbers:
@@ -150,12 +152,6 @@ class Sample:
     def is_kept(self) -> bool:
         """Whether the views of all rows are known without the model."""
         return self._store.missing([self._texts[row] for row in self.all_rows], self._config) == 0
-
-
-def spread(rows: RowNumbers, count: int) -> RowNumbers:
-    """Return `count` of some rows at equal distances, from the first to the last; all of them if there are fewer."""
-    count = min(count, len(rows))
-    return rows[np.linspace(0, len(rows) - 1, num=count).round().astype(np.int64)] if count else rows[:0]
 
 
 def settle_calibration(embedder: MoEE, corpus: Corpus, options: BuildOptions) -> Calibrate:

@@ -1,7 +1,8 @@
-"""Moments of sets of vectors in float64: means, variances, leading directions, and how two sets of cosines relate."""
+"""Statistics in float64: moments and leading directions of vectors, relations of numbers, and samples of rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -102,3 +103,30 @@ def cosine_slope(target: Array, predictor: Array) -> float:
 def _cosines(units: Array) -> Wide:
     wide = units.astype(np.float64)
     return np.asarray(wide @ wide.T, dtype=np.float64)
+
+
+def average_ranks(values: npt.NDArray[np.floating]) -> Wide:
+    """Return the rank of every value, from 1, `(n,)`; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)
+
+
+def correlation(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
+    """Return Pearson's correlation of two arrays `(n,)`; NaN if either is constant."""
+    a, b = x - x.mean(), y - y.mean()
+    norm = math.sqrt(float(a @ a)) * math.sqrt(float(b @ b))
+    return float(a @ b) / norm if norm else math.nan
+
+
+def spearman(x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> float:
+    """Return Spearman's correlation of two arrays `(n,)`: that of their ranks; NaN if either is constant."""
+    return correlation(average_ranks(x), average_ranks(y))
+
+
+def spread(size: int, count: int | None) -> npt.NDArray[np.int64]:
+    """Return the places of `count` of `size` rows at equal distances, from the first to the last; all of them for None.
+
+    Sorted files have rows of a kind next to each other, so that the first ones would be all alike.
+    """
+    return np.linspace(0, size - 1, num=size if count is None else min(count, size)).round().astype(np.int64)

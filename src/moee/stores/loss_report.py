@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from moee.errors import InputError
 from moee.method.fusion import cosine_weights, join_blocks, query_vector
-from moee.method.moments import Wide
+from moee.method.moments import average_ranks, correlation
 from moee.stores.quantize import CODECS, fit_codec
 from moee.stores.reduce import MIN_DIMS, Blocks, Reducer
 from moee.types import Array, View
@@ -149,21 +149,14 @@ def _similarities(queries: Blocks, stored: Array, alpha: float) -> Array:
 def _comparison(exact: Array) -> Callable[[Array], tuple[float, float]]:
     """Return a function that gives the recall and the correlation of other similarities with the exact ones."""
     nearest = _nearest(exact)
-    ranks = _ranks(exact)
+    ranks = average_ranks(exact)
 
     def compare(found: Array) -> tuple[float, float]:
         shared = [len(np.intersect1d(a, b)) for a, b in zip(nearest, _nearest(found), strict=True)]
-        return float(np.mean(shared)) / nearest.shape[1], float(np.corrcoef(ranks, _ranks(found))[0, 1])
+        return float(np.mean(shared)) / nearest.shape[1], correlation(ranks, average_ranks(found))
 
     return compare
 
 
 def _nearest(similarities: Array) -> npt.NDArray[np.int64]:
     return np.argsort(-similarities, axis=1, kind="stable")[:, :NEIGHBOURS]
-
-
-def _ranks(similarities: Array) -> Wide:
-    """Return the rank of every pair, equal values sharing the mean of theirs."""
-    _, inverse, counts = np.unique(similarities.ravel(), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[inverse], dtype=np.float64)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from moee import MoEE
 from moee.errors import InputError
 from moee.evaluate.alpha import ways
 from moee.evaluate.alpha.tune import METHODS, ScoredPairs, tune_alpha
 from moee.evaluate.alpha.ways import MULTIPLES, PairCosines
-from moee.evaluate.bootstrap import average_ranks
 from moee.method.fusion import fuse, unit
 from moee.method.moments import cosine_slope
 from moee.types import Array
@@ -106,12 +105,6 @@ def test_the_slope_of_smooth_ranks_is_their_derivative() -> None:
     step = 1e-6
     ahead, behind = (ways._smooth_ranks(s + sign * step * change, change)[0] for sign in (1, -1))
     assert slope == pytest.approx((ahead - behind) / (2 * step), abs=1e-5)
-
-
-def test_average_ranks_and_spearman_are_scipys() -> None:
-    a, b = np.round(np.random.default_rng(4).normal(size=(2, 200)), 1)
-    assert average_ranks(a).tolist() == rankdata(a).tolist()
-    assert ways.spearman(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
 
 
 def test_agreement_turns_to_the_view_that_prompts_share() -> None:

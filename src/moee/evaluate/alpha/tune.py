@@ -16,8 +16,9 @@ from moee.evaluate.alpha.ways import PairCosines
 from moee.evaluate.bootstrap import Interval
 from moee.evaluate.tasks import Numbers
 from moee.method.calibration import FROZEN_METHODS, Calibration
-from moee.method.fusion import unit
-from moee.types import Array, Views
+from moee.method.moments import spearman
+from moee.method.space import VectorSpace
+from moee.types import Views
 
 Method = Literal["closed-form", "scale", "gradient", "gradient-spearman", "agreement", "labels"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -121,14 +122,13 @@ def tune_alpha(
     _check(embedder)
     chosen = _sample(texts, sample, seed)
     views = embedder.encode_views(chosen, show_progress_bar=show_progress_bar)
-    hidden, routing = _unit_blocks(embedder, views)
-    cosines = ways.all_pairs(hidden, routing)
-    pearson, spearman = ways.by_gradient(cosines), ways.by_smooth_ranks(cosines, seed=seed)
+    cosines = ways.all_pairs(*embedder.space().units(views).values())
+    by_values, by_ranks = ways.by_gradient(cosines), ways.by_smooth_ranks(cosines, seed=seed)
     choices = [
         _choice("closed-form", ways.closed_form(cosines), cosines, {"correlation": ways.moments(cosines)[2]}),
         _choice("scale", ways.scale(cosines), cosines),
-        _choice("gradient", pearson.alpha, cosines, {"objective": pearson.value, "steps": pearson.steps}),
-        _choice("gradient-spearman", spearman.alpha, cosines, {"objective": spearman.value, "steps": spearman.steps}),
+        _choice("gradient", by_values.alpha, cosines, {"objective": by_values.value, "steps": by_values.steps}),
+        _choice("gradient-spearman", by_ranks.alpha, cosines, {"objective": by_ranks.value, "steps": by_ranks.steps}),
     ]
     others = [prompt for prompt in dict.fromkeys(compare_prompts) if prompt != embedder.config.prompt]
     if others:
@@ -143,11 +143,7 @@ def tune_alpha(
         choices.append(_choice("agreement", alpha, cosines, detail))
     if pairs is not None:
         choices.append(_by_labels(embedder, pairs, cosines, seed))
-    statistics = embedder.calibration  # fitted at the latest when the first views were fused
-    own = embedder.config.alpha
-    if own == "auto":
-        own = 1.0 if statistics is None else statistics.alpha(embedder.config.calibration)
-    return Tuning(tuple(choices), len(chosen), float(own))
+    return Tuning(tuple(choices), len(chosen), embedder.alpha)
 
 
 def _check(embedder: MoEE) -> None:
@@ -175,26 +171,18 @@ def _sample(texts: Sequence[str], sample: int, seed: int) -> list[str]:
     return [different[place] for place in sorted(places)]
 
 
-def _unit_blocks(embedder: MoEE, views: Views) -> tuple[Array, Array]:
-    """Return both blocks at unit length, under the embedder's own statistics."""
-    hidden, routing = (embedder.fuse(views, fusion=fusion, normalize=True) for fusion in ("hs", "rw"))
-    return hidden, routing
-
-
 def _self_calibrated(embedder: MoEE, views: Views, prompt: str) -> PairCosines:
     """Return the cosines with statistics of these very texts: other prompts need not have any of their own."""
     config = embedder.config.replace(prompt=prompt)
-    hidden, routing = views.hidden_states, views.routing_weights
-    if config.calibration in FROZEN_METHODS:
-        statistics = Calibration.fit(views, info=embedder.info, config=config, texts="tuning")
-        hidden, routing = statistics.apply(views, config.calibration)
-    return ways.all_pairs(unit(hidden), unit(routing))
+    is_frozen = config.calibration in FROZEN_METHODS
+    statistics = Calibration.fit(views, info=embedder.info, config=config, texts="tuning") if is_frozen else None
+    return ways.all_pairs(*VectorSpace(config, statistics).units(views).values())
 
 
 def _by_labels(embedder: MoEE, pairs: ScoredPairs, cosines: PairCosines, seed: int) -> AlphaChoice:
     places: dict[str, int] = {}
     left, right = ([places.setdefault(text, len(places)) for text in side] for side in (pairs.left, pairs.right))
-    blocks = _unit_blocks(embedder, embedder.encode_views(list(places)))
+    blocks = embedder.space().units(embedder.encode_views(list(places))).values()
     of_pairs = PairCosines(*(np.einsum("nd,nd->n", units[left].astype(np.float64), units[right]) for units in blocks))
     found = ways.best_by_labels(of_pairs, pairs.scores, scale_alpha=ways.scale(cosines), seed=seed)
     detail = {"spearman": found.by_alpha[found.alpha], "spearman_of_hs": found.by_alpha[0.0]}
@@ -214,8 +202,8 @@ def _choice(
         method,
         alpha,
         share=alpha * sd_routing / (sd_hidden + alpha * sd_routing),
-        with_hidden=ways.spearman(fused, cosines.hidden),
-        with_routing=ways.spearman(fused, cosines.routing),
+        with_hidden=spearman(fused, cosines.hidden),
+        with_routing=spearman(fused, cosines.routing),
         detail=MappingProxyType(dict(detail or {})),
         over_hidden=over_hidden,
     )

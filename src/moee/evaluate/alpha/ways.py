@@ -1,4 +1,4 @@
-"""Ways to choose alpha, the weight of RW in the sum, from cosines alone. `tuning` says of which texts and prompts.
+"""Ways to choose alpha, the weight of RW in the sum, from cosines alone. `tune` says of which texts and prompts.
 
 All but `best_by_labels` need no labels. Over pairs of texts, with x the cosines of HS, y those of RW, and the fused
 similarity s = x + alpha y:
@@ -24,8 +24,9 @@ from types import MappingProxyType
 import numpy as np
 
 from moee.errors import InputError
-from moee.evaluate.bootstrap import Interval, average_ranks, paired_difference
+from moee.evaluate.bootstrap import Interval, paired_difference
 from moee.evaluate.tasks import Numbers, TaskScore
+from moee.method.moments import average_ranks
 from moee.types import Array
 
 MULTIPLES = (0.0, *(float(2.0 ** (step / 2)) for step in range(-8, 9)))
@@ -170,11 +171,6 @@ def by_smooth_ranks(cosines: PairCosines, *, seed: int = 0) -> Ascent:
         return value, float(target @ rank_change) / norm - value * float(centred @ rank_change) / norm**2
 
     return _ascend(objective, flat=_FLAT_RANKS)
-
-
-def spearman(a: Numbers, b: Numbers) -> float:
-    """Return Spearman's correlation of two arrays that are not constant."""
-    return float(_standard(average_ranks(a)) @ _standard(average_ranks(b)))
 
 
 def _standard(values: Numbers) -> Numbers:

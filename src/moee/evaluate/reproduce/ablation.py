@@ -17,6 +17,7 @@ from moee.evaluate.reproduce.subsets import spread_pairs
 from moee.evaluate.tasks import Numbers, STSData
 from moee.method.calibration import batch_standardise
 from moee.method.config import recipe_config
+from moee.method.moments import spearman
 from moee.types import LayerChoice, Pooling, Views
 
 DEFAULT_LIMIT = 200
@@ -91,7 +92,7 @@ def _variants(run: Run, data: STSData) -> dict[str, float]:
     last = views["last_token", "last"]
     summed = summed_similarity(last.take(data.left), last.take(data.right), batch_size=batch)
     similarities[_BEST] = np.asarray(summed, dtype=np.float64)
-    return {variant: 100 * _spearman(values, data.scores) for variant, values in similarities.items()}
+    return {variant: 100 * spearman(values, data.scores) for variant, values in similarities.items()}
 
 
 def _views(run: Run, data: STSData, pooling: Pooling, layers: LayerChoice) -> Views:
@@ -107,9 +108,3 @@ def _views(run: Run, data: STSData, pooling: Pooling, layers: LayerChoice) -> Vi
             max_length=run.study.max_length,
         ),
     )
-
-
-def _spearman(a: Numbers, b: Numbers) -> float:
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)

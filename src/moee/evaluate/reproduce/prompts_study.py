@@ -18,6 +18,7 @@ from moee.evaluate.reproduce.run import Run, limited, original_setting
 from moee.evaluate.reproduce.score_tables import ORIGINAL
 from moee.evaluate.reproduce.subsets import spread_pairs
 from moee.evaluate.tasks import Numbers, STSData
+from moee.method.moments import spearman
 from moee.method.prompts import PAPER_PROMPTS
 from moee.types import Fusion
 
@@ -34,12 +35,6 @@ def _pairs(run: Run, task: str) -> STSData:
     data = run.study.task(task)
     assert isinstance(data, STSData)
     return spread_pairs(data, limited(run.options, DEFAULT_LIMIT))
-
-
-def _spearman(a: Numbers, b: Numbers) -> float:
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a, b).statistic)
 
 
 def figure4(run: Run) -> Exhibit:
@@ -77,7 +72,7 @@ def figure4(run: Run) -> Exhibit:
 def _matrix(lists: list[Numbers]) -> npt.NDArray[np.float64]:
     matrix = np.eye(len(lists))
     for i, j in combinations(range(len(lists)), 2):
-        matrix[i, j] = matrix[j, i] = _spearman(lists[i], lists[j])
+        matrix[i, j] = matrix[j, i] = spearman(lists[i], lists[j])
     return matrix
 
 
@@ -104,7 +99,7 @@ def figure5(run: Run) -> Exhibit:
         pairs[task] = len(data.left)
         for method in methods:
             scores[METHOD_NAMES[method]][task] = [
-                100 * _spearman(pair_similarities(run, data, original_setting(method, prompt)), data.scores)
+                100 * spearman(pair_similarities(run, data, original_setting(method, prompt)), data.scores)
                 for prompt in NINE_PROMPTS
             ]
     tasks = list(pairs)

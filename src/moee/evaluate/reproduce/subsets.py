@@ -11,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 
 from moee.evaluate.tasks import ClusteringData, Indices, STSData, TaskData
+from moee.method.moments import spread
 
 
 def spread_pairs(data: STSData, count: int | None) -> STSData:
     """Return `count` pairs in the set's order, with only their texts; the whole set for None or if it has no more."""
-    chosen = _spread(len(data.left), count)
+    chosen = spread(len(data.left), count)
     order: dict[int, int] = {}
     left, right = (
         np.array([order.setdefault(int(row), len(order)) for row in side[chosen]], dtype=np.int64)
@@ -33,10 +34,6 @@ def spread_pairs(data: STSData, count: int | None) -> STSData:
 
 def spread_texts(data: TaskData, count: int | None) -> TaskData:
     """Return `count` different texts of any set as one set to be clustered; the labels play no part."""
-    texts = tuple(data.texts[row] for row in _spread(len(data.texts), count))
+    texts = tuple(data.texts[row] for row in spread(len(data.texts), count))
     everything: Indices = np.arange(len(texts), dtype=np.int64)
     return ClusteringData(data.name, texts, everything, np.zeros_like(everything), (everything,), ("all",))
-
-
-def _spread(size: int, count: int | None) -> Indices:
-    return np.linspace(0, size - 1, num=min(count or size, size)).round().astype(np.int64)

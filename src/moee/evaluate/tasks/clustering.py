@@ -11,10 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from moee.evaluate.tasks.files import DataError, Indices, TaskFolder, Texts, label_names, spread
+from moee.evaluate.tasks.files import DataError, Indices, TaskFolder, Texts, label_names
 from moee.evaluate.tasks.score import Embed, TaskScore, encode
 from moee.evaluate.tasks.task import Tables, Task, TaskData, mteb_rows
 from moee.evaluate.tasks.words import Sparse
+from moee.method.moments import spread
 
 _BATCH_SIZE = 500  # of k-means, mteb's
 
@@ -48,7 +49,7 @@ class ClusteringData(TaskData):
         """Read data and sets; with a limit only the texts of the shortened sets, so that no other is embedded."""
         file, sets, texts = folder.read("data"), folder.read("sets"), Texts()
         all_rows, labels = texts.add(file.strings("text")), file.labels()
-        chosen = [spread(np.array(rows, dtype=np.int64), folder.limit) for rows in sets.lists("rows", int)]
+        chosen = [np.array(rows, dtype=np.int64)[spread(len(rows), folder.limit)] for rows in sets.lists("rows", int)]
         for number, rows in zip(sets.lines, chosen, strict=True):
             if not len(rows) or rows.min() < 0 or rows.max() >= len(labels):
                 raise DataError(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError
+from moee.method.moments import spread
 
 Indices = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
@@ -153,7 +154,7 @@ class TaskFolder:
             there = sorted(entry.name for entry in self.path.iterdir())
             raise DataError(f"{self.path} has no file {name}.jsonl.gz; it holds {there}. Copy the whole folder again.")
         rows = _rows(path)
-        lines, places = list(rows), spread(np.arange(len(rows)), limit).tolist()
+        lines, places = list(rows), spread(len(rows), limit).tolist()
         kept = [lines[place] for place in places]
         return RowFile(path, [rows[number] for number in kept], kept, places, len(rows))
 
@@ -177,13 +178,6 @@ def _rows(path: Path) -> dict[int, Row]:
     if bad := [number for number, row in rows.items() if not isinstance(row, dict)]:
         raise DataError(f"{path}, line {bad[0]}: not a JSON object.")
     return rows
-
-
-def spread(rows: Indices, limit: int | None) -> Indices:
-    """Return `limit` rows at equal distances: many sets are sorted by class or source, so the first would be alike."""
-    if limit is None or limit >= len(rows):
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, num=limit).round().astype(np.int64)]
 
 
 def label_names(*files: RowFile) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from moee.errors import InputError, check_choice
 from moee.evaluate.tasks.files import Indices, Numbers
+from moee.method.moments import spearman
 from moee.types import Array
 
 Embed = Callable[[Indices], Array]
@@ -43,9 +44,8 @@ def _mean(items: Numbers, targets: Numbers | None) -> float:
 
 
 def _spearman(items: Numbers, targets: Numbers | None) -> float:
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(targets, items).statistic)
+    assert targets is not None, "correlations have targets"
+    return spearman(targets, items)
 
 
 def _pearson(items: Numbers, targets: Numbers | None) -> float:
