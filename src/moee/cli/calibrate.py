@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_text, shows_progress
+from moee.cli.console import note, print_result, shows_progress
 from moee.cli.groups import Method, Running, grouped
 
 
@@ -45,9 +45,7 @@ def calibrate(
     embedder = options.open_model(model, **method, **running)
     statistics = embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)
-    if as_json:
-        print_json({"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts})
-    else:
-        print_text(str(out))
+    document = {"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts}
+    print_result(document, str(out), as_json=as_json)
     use = f'moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")'
     note(f"Fitted on {statistics.num_texts} texts. Use it with: {use}")

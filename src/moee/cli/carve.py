@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_text, shows_progress
+from moee.cli.console import note, print_result, shows_progress
 
 
 def carve(
@@ -62,8 +62,5 @@ def carve(
     options.check_out_folder(out, holds="carve_report.json")
     corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
     report = run_carve(dense, out, texts=corpus, config=config, progress=shows_progress())
-    if as_json:
-        print_json({"output": str(out), **report.to_json()})
-    else:
-        print_text(str(out))
+    print_result({"output": str(out), **report.to_json()}, str(out), as_json=as_json)
     note(f"Look at it with: moee inspect {out}. Use it with: moee embed INPUT -m {out}")

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 PLAIN_WIDTH = 110
@@ -27,6 +27,33 @@ def print_json_lines(records: Iterable[dict[str, Any]]) -> None:
 def print_text(text: str = "") -> None:
     """Print a line of data."""
     sys.stdout.write(text + "\n")
+
+
+def print_result(document: Any, text: str, *, as_json: bool) -> None:
+    """Print what a command made: all of it as JSON, or what the next command in a pipe needs."""
+    if as_json:
+        print_json(document)
+    else:
+        print_text(text)
+
+
+def print_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool) -> None:
+    """Print records: all of them as JSON, or a table with a row for each.
+
+    Args:
+        records: Values by name; in the table, true and false are yes and no, and nothing is empty.
+        columns: For each heading, the name of its values.
+        as_json: One JSON document.
+    """
+    if as_json:
+        print_json(records)
+    else:
+        print_table(list(columns), [[_cell(record[name]) for name in columns.values()] for record in records])
+
+
+def _cell(value: Any) -> str:
+    words = {None: "", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def note(text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import typer
 
 from moee.cli import options
-from moee.cli.console import print_json, print_table
+from moee.cli.console import print_records
 from moee.files.atomic import cache_dir
 from moee.memory import format_size
 
@@ -71,13 +71,8 @@ def doctor(as_json: options.Json = False) -> None:
         _check_cache,
     )
     findings = [finding for check in checks for finding in check()]
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        print_table(
-            ["", "subject", "found", "what to do"],
-            [[finding.level, finding.subject, finding.value, finding.advice] for finding in findings],
-        )
+    columns = {"": "level", "subject": "subject", "found": "value", "what to do": "advice"}
+    print_records([asdict(finding) for finding in findings], columns, as_json=as_json)
     if any(finding.level == "broken" for finding in findings):
         raise typer.Exit(1)
 

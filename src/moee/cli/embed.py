@@ -11,19 +11,16 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_json_lines, shows_progress
+from moee.cli.groups import Fusing, Lengths, Method, Running, grouped
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
     from moee.files.write import Embedded
 
 
+@grouped
 def embed(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
-        ),
-    ],
+    source: options.Input,
     *,
     model: options.ModelName = "demo",
     output: Annotated[
@@ -32,24 +29,14 @@ def embed(
             "--output", "-o", help="A .npy, .npz, .jsonl or .parquet file; JSON Lines on standard output if not given."
         ),
     ] = None,
-    fusion: options.Fusion = None,
-    alpha: options.Alpha = None,
-    prompt: options.Prompt = None,
-    recipe: options.Recipe = None,
-    calibration: options.CalibrationMethod = None,
-    scoring: options.Scoring = None,
+    fusing: Fusing,
+    method: Method,
     text_column: options.TextColumn = "text",
     views: Annotated[
         bool, typer.Option("--views", help="Also write the hidden states and the routing weights themselves.")
     ] = False,
-    max_length: options.MaxLength = None,
-    truncate: options.Truncate = None,
-    on_empty: options.OnEmpty = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    lengths: Lengths,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Turn a file of texts into vectors.
@@ -75,23 +62,7 @@ def embed(
     if output is not None:
         check_output(output, with_views=views)
     texts = read_texts(source, column=text_column)
-    embedder = options.open_model(
-        model,
-        recipe=recipe,
-        fusion=fusion,
-        alpha=options.parse_alpha(alpha),
-        prompt=prompt,
-        calibration=calibration,
-        scoring=scoring,
-        max_length=max_length,
-        truncate=truncate,
-        on_empty=on_empty,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        precision=precision,
-    )
+    embedder = options.open_model(model, **fusing, **method, **lengths, **running)
     started = time.perf_counter()
     embedded = _encode(embedder, texts, output, with_views=views)
     _deliver(embedder, embedded, output, as_json=as_json, seconds=time.perf_counter() - started)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import complain, note, print_json, print_table, print_text, shows_progress
+from moee.cli.console import complain, note, print_json, print_records, print_table, print_text, shows_progress
 from moee.cli.groups import Running, grouped
 from moee.errors import InputError
 
@@ -220,20 +220,8 @@ def _list(folder: Path | None, *, as_json: bool) -> None:
         }
         for task in TASKS
     ]
-    if as_json:
-        print_json(rows)
-        return
-    cells = [
-        [
-            str(row["task"]),
-            str(row["type"]),
-            "yes" if row["in_paper"] else "",
-            "yes" if row["has_data"] else "no",
-            str(row["note"]),
-        ]
-        for row in rows
-    ]
-    print_table(["task", "type", "in the paper", "data", "note"], cells)
+    columns = {"task": "task", "type": "type", "in the paper": "in_paper", "data": "has_data", "note": "note"}
+    print_records(rows, columns, as_json=as_json)
 
 
 def _check_mteb_options(*, controls: bool, out: Path | None, split: str) -> None:
@@ -245,7 +233,7 @@ def _check_mteb_options(*, controls: bool, out: Path | None, split: str) -> None
 
 
 def _names(value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
+    names = options.split_names(value)
     if not names:
         raise InputError(f"{value!r} names nothing. Give one or more names with commas between them.")
     return names

@@ -48,6 +48,14 @@ class Fusing(TypedDict, total=False):
     alpha: options.Alpha
 
 
+class Lengths(TypedDict, total=False):
+    """What becomes of texts that are too long or empty."""
+
+    max_length: options.MaxLength
+    truncate: options.Truncate
+    on_empty: options.OnEmpty
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with an option for each member of its groups, in their places.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_table, print_text, shows_progress
+from moee.cli.console import note, print_json, print_result, print_table, print_text, shows_progress
+from moee.cli.groups import Lengths, Running, grouped
 from moee.errors import InputError
 from moee.memory import format_size
 
@@ -21,13 +22,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Input = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
-    ),
-]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")]
 IdColumn = Annotated[
     str | None,
     typer.Option(help="Column of unique ids; `id` if the file has it, else a digest of each text."),
@@ -35,8 +29,9 @@ IdColumn = Annotated[
 
 
 @app.command()
+@grouped
 def build(
-    source: Input,
+    source: options.Input,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the index.")],
     model: options.ModelName = "demo",
@@ -79,14 +74,8 @@ def build(
     query_prompt: Annotated[str | None, typer.Option(help="Prompt of queries, if it is another.")] = None,
     document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
     scoring: options.Scoring = None,
-    max_length: options.MaxLength = None,
-    truncate: options.Truncate = None,
-    on_empty: options.OnEmpty = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    lengths: Lengths,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Build an index from a file of texts.
@@ -125,34 +114,25 @@ def build(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
         scoring=scoring,
-        max_length=max_length,
-        truncate=truncate,
-        on_empty=on_empty,
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        device=device,
-        memory=memory,
-        precision=precision,
+        **lengths,
+        **running,
     )
     built = build_index(out, corpus, embedder, how, show_progress=shows_progress())
     _say_built(out, built, as_json=as_json)
 
 
 @app.command()
+@grouped
 def add(
-    folder: Folder,
-    source: Input,
+    folder: options.IndexFolder,
+    source: options.Input,
     *,
     text_column: Annotated[
         str | None, typer.Option(help="Column of the texts; that of the build if not given.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the ids; that of the build if not given.")] = None,
     model: options.IndexModel = None,
-    batch_tokens: options.BatchTokens = None,
-    dtype: options.Dtype = None,
-    device: options.Device = None,
-    memory: options.Memory = None,
-    precision: options.Precision = None,
+    running: Running,
     as_json: options.Json = False,
 ) -> None:
     """Add the texts of a file to an index.
@@ -171,15 +151,14 @@ def add(
     from moee.index.searcher import Searcher
 
     corpus = read_addition(read_manifest(folder), source, text_column=text_column, id_column=id_column)
-    loading = {"batch_tokens": batch_tokens, "dtype": dtype, "device": device, "memory": memory, "precision": precision}
-    with Searcher.open(folder, model=model, **loading) as searcher:
+    with Searcher.open(folder, model=model, **running) as searcher:
         added = add_texts(searcher, corpus, show_progress=shows_progress())
     _say_built(folder, added, as_json=as_json)
 
 
 @app.command()
 def delete(
-    folder: Folder,
+    folder: options.IndexFolder,
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of the texts to delete.")],
     *,
     as_json: options.Json = False,
@@ -197,16 +176,13 @@ def delete(
         deleted = index.store.delete(ids)
         left = len(index.store)
     unknown = [name for name in dict.fromkeys(ids) if name not in known]
-    if as_json:
-        print_json({"deleted": deleted, "unknown": unknown, "num_texts": left})
-    else:
-        print_text(str(deleted))
+    print_result({"deleted": deleted, "unknown": unknown, "num_texts": left}, str(deleted), as_json=as_json)
     missing = f"; not in the index: {', '.join(unknown)}" if unknown else ""
     note(f"{deleted} deleted, {left} left{missing}")
 
 
 @app.command()
-def info(folder: Folder, *, as_json: options.Json = False) -> None:
+def info(folder: options.IndexFolder, *, as_json: options.Json = False) -> None:
     """Describe an index: its model, statistics, store, counts, sizes and fields. The model is not loaded.
 
     \b
@@ -232,8 +208,8 @@ def info(folder: Folder, *, as_json: options.Json = False) -> None:
 
 
 def _names(fields: str | None) -> tuple[str, ...]:
-    names = [name.strip() for name in fields.split(",")] if fields is not None else []
-    if not all(names):
+    names = options.split_names(fields or "")
+    if fields is not None and len(names) != fields.count(",") + 1:
         raise InputError(f"--fields is {fields!r}; it must be names of columns with commas between: year,venue.")
     return tuple(dict.fromkeys(names))
 

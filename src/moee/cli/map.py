@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def map_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")],
+    folder: options.IndexFolder,
     *,
     out: Annotated[
         Path | None,

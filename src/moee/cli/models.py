@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_table
+from moee.cli.console import note, print_json, print_records
 
 if TYPE_CHECKING:
     from moee.architectures.spec import Architecture
@@ -38,19 +38,9 @@ def models(
     if as_json:
         print_json(entries)
         return
-    print_table(
-        ["model_type", "status", "router", "scoring", "notes"],
-        [
-            [
-                entry["model_type"],
-                entry["status"],
-                entry["router"],
-                entry["scoring_func"],
-                entry["reason"] or entry["notes"],
-            ]
-            for entry in entries
-        ],
-    )
+    shown = [{**entry, "notes": entry["reason"] or entry["notes"]} for entry in entries]
+    names = {"model_type": "model_type", "status": "status", "router": "router", "scoring": "scoring_func"}
+    print_records(shown, {**names, "notes": "notes"}, as_json=False)
     supported = sum(entry["status"] == "supported" for entry in entries)
     note(f"{supported} of {len(entries)} supported. Other decoders are tried by looking for their routers.")
 

@@ -60,7 +60,14 @@ Memory = Annotated[
 Precision = Annotated[
     str | None, typer.Option(metavar="exact|int8", help="int8: weights and activations of 8 bits, on a CPU.")
 ]
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
+    ),
+]
 TextColumn = Annotated[str, typer.Option(help="Field of a .jsonl, .csv or .parquet file that holds the text.")]
+IndexFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -76,6 +83,11 @@ def parse_alpha(value: str | None) -> float | str | None:
         return float(value)
     except ValueError as error:
         raise InputError(f"--alpha is {value!r}; it must be auto or a number, for example 0.5.") from error
+
+
+def split_names(listed: str) -> list[str]:
+    """Return names that stand with commas between them."""
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def find_data_folder(given: Path | None) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import note, print_json, print_table, print_text, shows_progress
+from moee.cli.console import note, print_json, print_records, print_text, shows_progress
 from moee.cli.groups import Running, grouped
 from moee.errors import InputError
 
@@ -172,17 +172,13 @@ def _options(limit: int | None, tasks: str | None, prompts: str, *, keep_items: 
 
 
 def _names(listed: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
+    return tuple(dict.fromkeys(options.split_names(listed)))
 
 
 def _list_targets(*, as_json: bool) -> None:
     from moee.evaluate.reproduce.targets import TARGETS
 
-    rows = [(target.name, target.shows, target.default_limit) for target in TARGETS.values()]
-    if as_json:
-        print_json([{"target": name, "shows": shows, "default_limit": limit} for name, shows, limit in rows])
-        return
-    print_table(
-        ("target", "shows", ">rows of a task"),
-        [(name, shows, str(limit)) for name, shows, limit in rows],
-    )
+    rows = [
+        {"target": each.name, "shows": each.shows, "default_limit": each.default_limit} for each in TARGETS.values()
+    ]
+    print_records(rows, {"target": "target", "shows": "shows", ">rows of a task": "default_limit"}, as_json=as_json)

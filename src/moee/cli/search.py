@@ -25,7 +25,7 @@ _COLUMN_GAP = 3
 
 @grouped
 def search(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")],
+    folder: options.IndexFolder,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in quotes.")],
     *,
     k: Annotated[int, typer.Option("-k", help="How many texts.")] = 10,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moee.cli import options
-from moee.cli.console import complain, note, print_json, print_text, shows_progress
+from moee.cli.console import complain, note, print_result, shows_progress
 from moee.cli.groups import Fusing, Method, Running, grouped
 from moee.errors import InputError, MissingExtraError
 from moee.serve.settings import Settings, twin
@@ -112,10 +112,7 @@ def _serve(
 
     def ready() -> None:
         served = {"url": url, "model": app.state.service.model_name, "index": None if index is None else str(index)}
-        if as_json:
-            print_json(served)
-        else:
-            print_text(f"Listening on {url}")
+        print_result(served, f"Listening on {url}", as_json=as_json)
         sys.stdout.flush()  # whoever started it in a pipe waits for this line
         note(f"{served['model']} for OpenAI's clients at {url}/v1; Ctrl-C stops")
 
@@ -147,7 +144,7 @@ def _names(prompts: str | None) -> tuple[str, ...]:
 
     if prompts == "all":
         return tuple(PROMPTS)
-    return tuple(name.strip() for name in (prompts or "").split(",") if name.strip())
+    return tuple(options.split_names(prompts or ""))
 
 
 def _open(
