@@ -85,7 +85,7 @@ def compute_views(
 
     Args:
         backend: Runs the model.
-        sequences: At least one, each of at least one token.
+        sequences: Token ids of at least one text, each of at least one token.
         plan: What to capture.
         batch_tokens: Budget of a batch, in tokens, padding counted.
         on_batch: Called after every batch with what it settled, duplicates included.

@@ -82,7 +82,7 @@ class NonFiniteActivationsError(MoEEError, ArithmeticError):
 
     Attributes:
         row: Index of the text: in the batch when a backend raises it, in the caller's list once it leaves the package.
-        what: Which value, with its layer.
+        what: Kind of the value, with its layer.
     """
 
     def __init__(self, *, row: int, what: str, text: str | None = None) -> None:

@@ -27,7 +27,7 @@ Truncate = Literal["warn", "error", "end"]
 EmptyText = Literal["error", "encode"]
 Cleaning = Literal["none", "tidy", "paper"]
 LayerChoice = Literal["all", "last"] | tuple[int, ...]
-"""Which layers a view is made of. Negative numbers count from the end."""
+"""Layers that a view is made of. Negative numbers count from the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,11 @@ class CapturePlan:
     """Which rows of a forward pass a backend returns.
 
     Attributes:
-        hidden_pooling: Over the tokens of a text, for the hidden state.
+        hidden_pooling: Pooling of the hidden state over the tokens of a text.
         hidden_layers: `"last"` is after the final norm; several layers are averaged. Layer `i` is the output of
             decoder layer `i`.
-        routing_pooling: Over the tokens of a text, for the routers.
-        routing_layers: Which routers, by decoder layer; `"all"` is every MoE layer.
+        routing_pooling: Pooling of the routers over the tokens of a text.
+        routing_layers: Routers that are read, by decoder layer; `"all"` is every MoE layer.
         scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
         projections: Also return a seeded random projection of every router's input, as wide as the router: the control
             for the claim that a router knows more than any other linear map of what it reads.
@@ -174,7 +174,7 @@ def join_views(parts: Sequence[Views]) -> Views:
     """Return the views of several sets of texts as one, in their order.
 
     Args:
-        parts: At least one, all with the routers of the same model. Projections are left out.
+        parts: Views, at least one, all with the routers of the same model. Projections are left out.
     """
     return Views(
         np.concatenate([views.hidden_states for views in parts]),

@@ -21,7 +21,7 @@ class Architecture:
         router_class: Class of that module. Checked on load: a layer that has something else at `router` is dense,
             and a class that was renamed upstream is an error instead of wrong numbers.
         layers: Path of the list of decoder layers.
-        output: Which element of the router's return value is read; None if it returns a bare tensor.
+        output: Element of the router's return value that is read; None if it returns a bare tensor.
         before: For older releases of transformers: the first release that this row describes as it stands, and
             `router_class` and `output` in those before it.
         reads: What that element holds. Probabilities are turned back into logits by a logarithm.
@@ -34,7 +34,7 @@ class Architecture:
         groups: Configuration keys of the number of groups and of the open groups, and how a group is scored.
         closed_score: What an expert of a closed group counts as in the selection.
         attention_router: Path of a second router, in the attention block (JetMoE); left out unless asked for.
-        attention_output: Which element of its return value is read.
+        attention_output: Element of that router's return value that is read.
         causal: Whether a token sees only earlier ones. If not, padding is always masked.
         packs: Whether texts can be run side by side in one row: every layer treats tokens alone, or is attention that
             goes through transformers' attention interface and adds no bias to its scores. Then the beginning that

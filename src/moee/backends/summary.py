@@ -36,14 +36,14 @@ class ModelSummary:
     """What `moee inspect` shows.
 
     Attributes:
-        name: As asked for.
+        name: Name that was asked for.
         folder: Where the checkpoint is.
         fingerprint: Identifies the weights; empty if the folder holds no weights.
         model_type: The architecture's `model_type`.
         router: Class of the routers, and their path under a decoder layer.
         scoring_func: How the model turns logits into scores.
         num_layers: Decoder layers.
-        layer_ids: Those with a router.
+        layer_ids: Decoder layers with a router.
         num_experts: Width of each router.
         top_k: Experts per token, as the configuration gives it.
         hidden_size: Width of the HS view.
@@ -138,10 +138,10 @@ def router_widths(
 
     Args:
         folder: Folder of the checkpoint.
-        config: Its parsed `config.json`.
+        config: Parsed `config.json` of the checkpoint.
         architecture: Row that serves it.
-        files: Its weight files.
-        name: For messages.
+        files: Weight files of the checkpoint.
+        name: Name of the model, for messages.
     """
     num_layers = _num_layers(text_config_of(config, architecture))
     return _routers(folder, architecture, list(headers.tensor_entries(files)), num_layers, name)

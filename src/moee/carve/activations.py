@@ -102,7 +102,7 @@ def membership(order: npt.NDArray[np.int64], num_shared: int, num_experts: int) 
 
     Args:
         order: The neurons of a layer, shared ones first, then expert after expert, `(neurons,)`.
-        num_shared: Their rows are zeros.
+        num_shared: Shared neurons, whose rows are zeros.
         num_experts: Number of experts, all of equal size.
     """
     experts = order[num_shared:].reshape(num_experts, -1)
@@ -130,8 +130,8 @@ def accumulate(
     Args:
         model: The dense model.
         batches: Batches of token sequences.
-        members: From `membership`.
-        floors: From `expert_floor`, for each layer.
+        members: Experts' neurons, from `membership`.
+        floors: Floor of each layer, from `expert_floor`.
     """
     ffns = feed_forwards(model)
     hidden_size = ffns[0].gate_proj.in_features

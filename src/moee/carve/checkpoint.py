@@ -92,7 +92,7 @@ def moe_tensors(
 
     Args:
         dense: Names and tensors of the dense checkpoint, in any order; streamed, never held together.
-        plan: For a model of these sizes.
+        plan: Plan for a model of these sizes.
         dtype: Type of every tensor yielded; arithmetic is done in float32 before.
 
     Raises:

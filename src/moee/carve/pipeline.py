@@ -39,8 +39,8 @@ class PlanResult:
 
     Attributes:
         plan: What the checkpoint is made from, together with the dense weights.
-        router_r2: On held-back tokens, for each layer, of the routers as stored.
-        perplexity_dense: On the held-back passages.
+        router_r2: R2 of each layer's router as stored, on held-back tokens.
+        perplexity_dense: Perplexity of the dense model on the held-back passages.
         sequences: The token sequences used.
         calibration_tokens: Tokens the routers were fitted on.
     """

@@ -18,7 +18,7 @@ class CarveReport:
     Attributes:
         source: Name of the dense checkpoint.
         router_r2: For each layer, the share of the experts' log energy over held-back tokens that the router explains.
-        perplexity_dense: On the held-back passages, float32.
+        perplexity_dense: Perplexity of the dense model on the held-back passages, in float32.
         perplexity_carved: The same for the checkpoint as written, loaded by transformers, float32.
         active_neuron_share: Feed-forward neurons that run for a token.
         num_experts: Routed experts in a layer.
@@ -29,7 +29,7 @@ class CarveReport:
         heldback_tokens: Tokens the numbers above were measured on.
         dtype: Type of the weights written.
         tensors_sha256: Digest of the tensors written, `checkpoint.TensorDigest`.
-        seconds: From opening the dense model to the measured carved one.
+        seconds: Time from opening the dense model to the measured carved one.
         config: The configuration.
         versions: Versions of the libraries that shaped the result.
     """

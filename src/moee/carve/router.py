@@ -59,7 +59,7 @@ def targets_of(energy: Float64, floor: float) -> Float64:
 
     Args:
         energy: Squared contributions summed over each expert's neurons, `(tokens, num_experts)`.
-        floor: From `energy_floor`, the same for all tokens of the layer.
+        floor: Floor of the layer from `energy_floor`, the same for all its tokens.
     """
     logs = np.log(energy + floor)
     return np.asarray(logs - logs.mean(axis=1, keepdims=True))
@@ -69,7 +69,7 @@ def fit_router(sums: RegressionSums, *, ridge: float) -> Float64:
     """Return router rows, `(num_experts, hidden_size)`, for logits `x @ rows.T`; `qwen2_moe` routers have no bias.
 
     Args:
-        sums: Over the calibration tokens.
+        sums: Sums over the calibration tokens.
         ridge: Penalty on the weights of inputs that are scaled to unit mean square, so that it means the same for
             inputs whose sizes differ by orders of magnitude, as those after a norm with weights do.
     """
@@ -85,7 +85,7 @@ def r_squared(sums: RegressionSums, rows: Float64) -> float:
     """Return the share of the targets' variance over tokens that a router explains, all experts together.
 
     Args:
-        sums: Over any tokens; over others than the fit's for an honest number.
+        sums: Sums over any tokens; over others than the fit's for an honest number.
         rows: `(num_experts, hidden_size)`.
     """
     weights = rows.T

@@ -28,7 +28,7 @@ class DenseModel:
     Attributes:
         name: Name of the folder or file.
         config: The values of its `config.json`.
-        model: In float32; a causal language model of transformers, which has no types.
+        model: Model in float32; a causal language model of transformers, which has no types.
         tokenizer: Tokenizer of the model.
         stored_dtype: Type of the weights on disk; bfloat16 stands for the quantised formats of GGUF.
     """

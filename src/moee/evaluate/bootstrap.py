@@ -33,7 +33,7 @@ class Interval:
     """A difference of two scores and its 95 % percentile interval.
 
     Attributes:
-        difference: On the whole sample, first minus second, on the scale of the scores.
+        difference: Difference on the whole sample, first minus second, on the scale of the scores.
         low: The 2.5 % point of the draws.
         high: The 97.5 % point of the draws.
         resamples: Draws on which both scores exist; fewer than asked for where a draw held, say, no positive pair.

@@ -29,11 +29,11 @@ class Result:
     """One task under one setting.
 
     Attributes:
-        task: Its row.
+        task: Row of the task.
         label: Name of the setting, or `tf-idf`.
         setting: None for the floor.
         alpha: The weight of RW that was used; None where the fusion has none.
-        score: With its items.
+        score: Score with its items.
         role: `result`, or what kind of control it is; `oracle` rows used the labels and are no results.
         meaning: What a control takes away, in one line.
     """
@@ -70,9 +70,9 @@ class Evaluation:
     """What a run has found so far.
 
     Attributes:
-        results: By task in the order of the tables, the floor first.
+        results: Results by task in the order of the tables, the floor first.
         skipped: Tasks without data, and tasks that failed.
-        verdicts: With `controls` only.
+        verdicts: What RW adds, by calibration texts; empty without `controls`.
         gains: With several fusions: each task's `sum` minus `hs` under the same statistics, with its interval.
     """
 

@@ -53,7 +53,7 @@ class Study:
         max_length: Limit of a prompt in tokens; longer texts are cut, and a warning says how many. None is the model's.
         corpus_limit: Documents of a retrieval task: all judged ones, then the first others. None keeps all.
         show_progress: Bars on stderr.
-        split: Which split is scored; `dev` where a task has one.
+        split: Split that is scored; `dev` where a task has one.
 
     Raises:
         DataError: If `data` holds no evaluation set.
@@ -207,7 +207,7 @@ class Study:
 
         Args:
             name: Name of the task.
-            compute: From its data to the score.
+            compute: Makes the score from the task's data.
             label: Names the computation in the cache.
         """
         facts = {"baseline": label, **self._data_facts(name)}

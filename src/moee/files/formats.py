@@ -250,7 +250,7 @@ def check_header(found: Iterable[str] | Mapping[str, object], columns: Columns, 
 
     Args:
         found: Names of the columns there.
-        columns: Those that are read.
+        columns: Columns that are read.
         place: Where they are, as the beginning of a sentence.
         hint: A further sentence, for a column that is not there.
 

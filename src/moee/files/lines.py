@@ -58,7 +58,7 @@ class Line:
 
     Attributes:
         number: Counted from 1.
-        text: With its line end.
+        text: Text of the line, with its line end.
         fault: Why it is no text; None if it is.
     """
 

@@ -56,7 +56,7 @@ def read_rows(
     """Read rows with several columns, in order.
 
     Args:
-        source: As `read_texts`. Lines of text, and strings in a JSONL file, have the text column alone.
+        source: A file as in `read_texts`. Lines of text, and strings in a JSONL file, have the text column alone.
         columns: What is read; texts are checked, other values are given as they are.
         reading: As `read_texts`.
         stdin: As `read_texts`.

@@ -44,7 +44,7 @@ class Place:
     """Where a row is; written `on line 3 of reviews.csv`.
 
     Attributes:
-        file: As messages call it.
+        file: Name of the file in messages.
         line: Line on which it begins, counted from 1; in a Parquet file the row, also from 1.
         unit: `"line"`, or `"row"` in a Parquet file.
     """
@@ -68,7 +68,7 @@ class Row:
 
     Attributes:
         place: Where it is.
-        values: By column, as the format gives them: strings from CSV, what JSON and Parquet have from the others.
+        values: Cells by column, as the format gives them: strings from CSV, what JSON and Parquet have from the others.
     """
 
     place: Place
@@ -93,8 +93,8 @@ class Reading:
     """How a file is read.
 
     Attributes:
-        delimiter: Between the cells of a `.csv` or `.tsv` file: one character, or a name of `DELIMITERS`. None is a
-            comma, in `.tsv` a tab.
+        delimiter: Sign between the cells of a `.csv` or `.tsv` file: one character, or a name of `DELIMITERS`. None is
+            a comma, in `.tsv` a tab.
         encoding: Encoding of text, a name that Python knows; None is UTF-8, with or without a byte order mark.
         on_bad_row: `"error"` stops at the first row that cannot be used; `"skip"` leaves such rows out.
         rejects: The rows that were left out. Filled while reading.

@@ -63,7 +63,7 @@ def check_text(value: object, place: str) -> str:
     """Return a value that is a text; it may be empty.
 
     Args:
-        value: From a file or the command line.
+        value: A value from a file or the command line.
         place: Where it came from, for the message: `"'text' on line 2 of a.csv"`.
 
     Raises:

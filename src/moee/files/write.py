@@ -24,7 +24,7 @@ class Embedded:
     """Texts with their vectors, ready to be written.
 
     Attributes:
-        texts: In input order.
+        texts: Texts in input order.
         vectors: `(num_texts, dim)` float32.
         views: The two views of the same texts, if they were asked for.
     """

@@ -70,7 +70,7 @@ def build_index(
     Args:
         folder: New or empty, or of that index.
         corpus: The texts.
-        embedder: Its model and configuration are those of the index; its statistics are not changed.
+        embedder: Embedder with the model and configuration of the index; its statistics are not changed.
         options: How; None for the defaults.
         show_progress: Bars on stderr.
 
@@ -196,7 +196,7 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
 
     Args:
         searcher: The open index with its model.
-        corpus: From `source.read_addition`.
+        corpus: Records from `records_from_file.read_addition`.
         show_progress: A bar on stderr.
 
     Raises:

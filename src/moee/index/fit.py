@@ -88,8 +88,8 @@ class Prepared:
     """All that is settled before the first vector.
 
     Attributes:
-        embedder: With the statistics of the index.
-        calibrate: Whose they are.
+        embedder: Embedder with the statistics of the index.
+        calibrate: Texts that they were fitted on.
         alpha: Weight of the routing weights, if a query names none.
         hidden_dim: Length of a stored block of hidden states.
         routing_dim: Length of a stored block of routing weights.
@@ -116,7 +116,7 @@ class Sample:
         embedder: Runs the model; views are those of the document prompt.
         folder: Where views are kept.
         held_out: Whether rows are held out for a report.
-        show_progress: On stderr.
+        show_progress: Show progress on stderr.
     """
 
     def __init__(

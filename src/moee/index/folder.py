@@ -27,7 +27,7 @@ class IndexFolder:
     Attributes:
         folder: Where it is.
         manifest: What it is.
-        store: Its records and vectors.
+        store: Records and vectors of the index.
         reducer: How its vectors were shortened; None if they were not.
     """
 

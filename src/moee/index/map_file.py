@@ -37,7 +37,7 @@ class Topic:
     """A group of texts on the map.
 
     Attributes:
-        topic: Its number; 0 is the largest.
+        topic: Number of the topic; 0 is the largest.
         label: The words that mark it.
         x: Median place of its texts.
         y: Median place of its texts.
@@ -76,11 +76,11 @@ class CorpusMap:
 
     Attributes:
         ids: Ids of the records.
-        texts: Their first 200 characters.
+        texts: First 200 characters of each text.
         x: `(num_points,)` float32.
         y: `(num_points,)` float32.
         topic: `(num_points,)` int64; -1 is a text in no topic.
-        topics: In the order of their numbers.
+        topics: Topics in the order of their numbers.
         origin: What the map was made of.
     """
 
@@ -143,7 +143,7 @@ class CorpusMap:
 
         Args:
             manifest: Manifest of the index.
-            num_records: In the index.
+            num_records: Records in the index.
         """
         if num_records != self.origin.num_records:
             return f"The map was made of {self.origin.num_records:,} texts, and the index holds {num_records:,}."

@@ -96,7 +96,7 @@ def read_corpus(
 
     Args:
         source: As `moee.files.read.read_texts`.
-        columns: Which are read; without an id column, `id` is taken if the file has it.
+        columns: Columns that are read; without an id column, `id` is taken if the file has it.
         reading: As `moee.files.read.read_texts`.
         stdin: As `moee.files.read.read_texts`.
 

@@ -30,7 +30,7 @@ class Searcher:
 
     Args:
         index: The open index; closed with the searcher.
-        embedder: With the configuration and the statistics of the index.
+        embedder: Embedder with the configuration and the statistics of the index.
     """
 
     def __init__(self, index: IndexFolder, embedder: MoEE) -> None:
@@ -131,7 +131,7 @@ class Searcher:
         """Return the query of the blocks of one text, without the model.
 
         Args:
-            blocks: By name, each a row of what `query_blocks` returned.
+            blocks: Blocks by name, each a row of what `query_blocks` returned.
             fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
             alpha: Weight of the routing weights in `"sum"`; None is the index's.
 

@@ -50,7 +50,7 @@ class Writer:
 
         Args:
             records: All of them.
-            rows: Which are written.
+            rows: Rows that are written.
 
         Raises:
             OutputError, StoreError: If they cannot be written; whole batches written before stay.

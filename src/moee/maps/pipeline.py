@@ -13,7 +13,7 @@ from moee.maps.points import Points, read_points
 from moee.maps.topics import describe_topics, divide, find_groups
 
 MAX_POINTS = 50_000
-"""Unless told otherwise: what a browser draws at once, and some minutes of two cores."""
+"""Most texts unless told otherwise: what a browser draws at once, and some minutes of two cores."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ class Points:
     """Records and their vectors.
 
     Attributes:
-        records: In the order of the store.
+        records: Records in the order of the store.
         vectors: `(num_points, dim)` float32, of unit length.
-        num_records: In the index; more than there are points if these are a sample.
+        num_records: Records in the index; more than there are points if these are a sample.
         fusion: Fusion that made the vectors.
         alpha: Weight of the routing weights; None unless the fusion is `"sum"`.
     """

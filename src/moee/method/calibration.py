@@ -66,7 +66,7 @@ class Calibration:
         gamma: Strength of `spectral`, 0 to 1.
         alphas: Weight of RW in the sum, in closed form, by method.
         num_texts: How many texts were used.
-        texts: Which texts: `"builtin"`, `"user"`, or another word that says so.
+        texts: Kind of the texts: `"builtin"`, `"user"`, or another word that says so.
         model: Name of the model.
         fingerprint: Fingerprint of the model's weights.
         view_key: The choices that decided the views, from `EmbedderConfig.view_key`.

@@ -56,18 +56,18 @@ class EmbedderConfig:
         query_prompt: The same for `encode_query`; None means `prompt`.
         document_prompt: The same for `encode_document`; None means `prompt`.
         cleaning: What is done to a text before it is put into the prompt; see `moee.method.prompts.render`.
-        hidden_pooling: Over tokens, for the hidden states.
-        hidden_layers: Which layers' hidden states are averaged; `"last"` is after the final norm.
-        routing_pooling: Over tokens, for the routing weights.
-        routing_layers: Which MoE layers, by decoder layer.
+        hidden_pooling: Pooling of the hidden states over tokens.
+        hidden_layers: Layers whose hidden states are averaged; `"last"` is after the final norm.
+        routing_pooling: Pooling of the routing weights over tokens.
+        routing_layers: MoE layers that are used, by decoder layer.
         include_attention_routers: Also use routers inside attention, in models that have them.
         scoring: How router logits become routing weights.
-        fusion: Which view, or how the two are combined.
+        fusion: View that is returned, or how the two are combined.
         alpha: Weight of the routing weights in `fusion="sum"`. `"auto"` is the closed form of
             `moee.method.calibration`; without frozen statistics it is 1.0, the constant of the original code.
         calibration: `"zscore"` and `"spectral"` use frozen statistics; `"batch"` standardises over the batch at hand
             as the original code does, so that a text's vector depends on its neighbours; `"none"` does nothing.
-        gamma: For `"spectral"`: 0 is `"zscore"`, 1 whitens the leading directions.
+        gamma: Strength of `"spectral"`: 0 is `"zscore"`, 1 whitens the leading directions.
         batch_size: Texts in a batch under `calibration="batch"`; nothing else depends on it.
         on_empty: What to do with a text that is empty or only whitespace.
         truncate: What to do with a text over the limit. `"warn"` cuts it and says so; `"end"` cuts it.

@@ -35,7 +35,7 @@ class Blend:
 
     Attributes:
         views: Names of the blocks, in the order of the vector.
-        weights: From alpha to what each block's cosine counts; None leaves the blocks at their own scale.
+        weights: Function from alpha to what each block's cosine counts; None leaves the blocks at their own scale.
     """
 
     views: tuple[View, ...]
@@ -88,7 +88,7 @@ def fuse(blocks: Mapping[View, Array], fusion: Fusion, alpha: float = 1.0, *, no
     """Fuse calibrated blocks into one vector per text.
 
     Args:
-        blocks: By name, each `(num_texts, dim of the block)`; those that the fusion leaves out may be missing.
+        blocks: Blocks by name, each `(num_texts, dim of the block)`; those that the fusion leaves out may be missing.
         fusion: A key of `FUSIONS`: one view alone, the blocks at their own scale, or unit blocks with weights.
         alpha: Weight of RW in the sum.
         normalize: Give vectors at their own scale unit length. Weighted ones are made of unit blocks in any case.
@@ -131,7 +131,7 @@ def query_vector(blocks: Mapping[View, Array], weights: Mapping[View, float]) ->
 
     Args:
         blocks: Unit blocks by name, `(..., dim of the block)`.
-        weights: By name, from `cosine_weights`.
+        weights: Weights by name, from `cosine_weights`.
 
     Returns:
         `(..., dim)` float32.
@@ -143,7 +143,7 @@ def check_weighted(fusion: str, done: str) -> SearchFusion:
     """Return a fusion whose blocks can be kept apart.
 
     Args:
-        fusion: Its name.
+        fusion: Name of the fusion.
         done: What is done to it, for the message: `"searched"`.
 
     Raises:

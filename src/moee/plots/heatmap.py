@@ -60,7 +60,7 @@ def write_heatmap(heatmap: HeatMap, path: Path) -> None:
     """Draw a heat map into a file.
 
     Args:
-        heatmap: At least one layer.
+        heatmap: Parts of at least one layer.
         path: Ends in `.png` or `.svg`.
 
     Raises:

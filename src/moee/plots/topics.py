@@ -51,7 +51,7 @@ def topic_words(texts: Sequence[str], labels: Labels, count: int = 40) -> list[d
     verbs with "n't", and words of fewer than three letters are left out.
 
     Args:
-        texts: In any language that parts words by spaces or signs.
+        texts: Texts in any language that parts words by spaces or signs.
         labels: `(num_texts,)`.
         count: Words of a group, at most.
 
@@ -91,7 +91,7 @@ def topic_labels(texts: Sequence[str], labels: Labels, words: int = LABEL_WORDS)
     Args:
         texts: As `topic_words`.
         labels: As `topic_words`.
-        words: In a label, at most.
+        words: Most words of a label.
 
     Returns:
         For example `"dough, bread, oven"`; empty for a group without words.

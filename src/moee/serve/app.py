@@ -31,7 +31,7 @@ def create_app(embedder: MoEE, settings: Settings, searcher: Searcher | None = N
     Args:
         embedder: Turns texts into vectors.
         settings: Limits, names and keys.
-        searcher: Over an index of the same model, for `/search` and `/map`.
+        searcher: Searcher over an index of the same model, for `/search` and `/map`.
 
     Returns:
         An ASGI application; `app.state.service` is what it serves.

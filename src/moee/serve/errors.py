@@ -30,8 +30,8 @@ class Kind:
     """A kind of error.
 
     Attributes:
-        status: Under TEI's routes and our own.
-        openai_status: Under `/v1/`.
+        status: Status under TEI's routes and our own.
+        openai_status: Status under `/v1/`.
         error_type: TEI's word.
         openai_type: OpenAI's.
         code: OpenAI's, finer than its type; clients branch on it.
@@ -117,7 +117,7 @@ def overloaded(message: str, *, retry_after_s: float) -> Refusal:
     """Return the refusal of a request that the server has no capacity for.
 
     Args:
-        message: Which limit is reached.
+        message: Limit that is reached, in a sentence.
         retry_after_s: Seconds after which the server is expected to take more.
     """
     seconds = min(60, max(1, round(retry_after_s)))

@@ -31,7 +31,7 @@ class Finder:
     """An index that many ask at once.
 
     Args:
-        searcher: Over the index; the caller closes it.
+        searcher: Searcher over the index; the caller closes it.
     """
 
     def __init__(self, searcher: Searcher) -> None:

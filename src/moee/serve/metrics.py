@@ -22,7 +22,7 @@ class Metrics:
     Attributes:
         requests: Accepted or not, by route.
         success: Answered below 400, by route.
-        failure: By kind of error.
+        failure: Failed requests by kind of error.
         duration: Seconds from the first byte of a request to the answer, by route.
         tokenization: Seconds in which a request's texts were tokenized.
         queued: Seconds in which a request waited for the model.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 HEADER_SECONDS = 10
-"""For the headers of a request to arrive, from its first byte or from the connection's begin."""
+"""Wait for the headers of a request, from its first byte or from the connection's begin."""
 KEEP_ALIVE_SECONDS = 75
 """Wait for the next request on a connection; longer than the minute after which load balancers let go."""
 HEADER_BYTES = 32 * 1024
@@ -143,7 +143,7 @@ def build_server(app: FastAPI, settings: Settings, on_ready: Callable[[], None])
     """Return a server that is not running yet; `run(sockets=[listener])` serves until a signal comes.
 
     Args:
-        app: From `create_app`.
+        app: Application from `create_app`.
         settings: The same.
         on_ready: Called when requests are answered.
     """

@@ -34,7 +34,7 @@ class Service:
     Args:
         embedder: Turns texts into vectors; its statistics are fitted here if they are not yet.
         settings: Settings of the server.
-        searcher: Over an index of the same model.
+        searcher: Searcher over an index of the same model.
 
     Raises:
         InputError: If the embedder's vectors depend on what shares their batch, or a prompt is unknown.

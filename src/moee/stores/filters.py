@@ -114,7 +114,7 @@ class Filter:
     """A condition on the fields of a record.
 
     Attributes:
-        text: As it was written.
+        text: The filter as it was written.
         root: Read by the methods.
     """
 
@@ -126,8 +126,8 @@ class Filter:
         """Read a filter.
 
         Args:
-            text: For example `2000 <= year < 2010 and not (lang == "en" or is_draft)`. A field alone means that it is
-                true. At most `MAX_LENGTH` characters, nested at most `MAX_DEPTH` deep.
+            text: A filter, for example `2000 <= year < 2010 and not (lang == "en" or is_draft)`. A field alone means
+                that it is true. At most `MAX_LENGTH` characters, nested at most `MAX_DEPTH` deep.
 
         Raises:
             InputError: If it is not a filter; says where and what is allowed.

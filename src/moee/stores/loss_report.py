@@ -90,7 +90,7 @@ def measure(
         fitted: Blocks that codecs are fitted on; the reducers were fitted on them too.
         held_out: Blocks of other texts.
         alpha: Weight of the routing weights.
-        reducers: To be measured besides the full vectors; turned before codes of one bit, as in an index.
+        reducers: Reducers to be measured besides the full vectors; turned before codes of one bit, as in an index.
         chosen: The reducer and the name of the codec of the index, to mark them.
 
     Raises:

@@ -264,7 +264,7 @@ def _divided(hidden: Wide, routing: Wide, dims: int) -> npt.NDArray[np.int8]:
     Args:
         hidden: What each dimension of `h` is worth, descending.
         routing: The same for `r`.
-        dims: At most the length of both.
+        dims: Length of the result, at most that of both blocks.
     """
     worth, counts = (hidden, routing), [0, 0]
     order = np.zeros(dims, dtype=np.int8)

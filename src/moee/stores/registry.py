@@ -37,7 +37,7 @@ class StoreSpec:
         kind: `"flat"`: files, exact search, nothing to install. `"lancedb"`: files, for larger corpora. `"pgvector"`: a
             table in PostgreSQL.
         url: Address of the PostgreSQL database; `"pgvector"` alone has one.
-        table: In that database.
+        table: Table in that database.
         approximate: Search by an approximate index (HNSW), and score what it finds exactly. The index of `"lancedb"`
             holds 8 bits a dimension, that of `"pgvector"` half precision above 2,000 dimensions; the vectors themselves
             stay float32. `"flat"` has none.
@@ -134,7 +134,7 @@ def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | N
     """Make an empty store.
 
     Args:
-        spec: Which.
+        spec: Names the store and its place.
         folder: Folder of the index; `flat` and `lancedb` make a folder of their name in it.
         layout: Shape of the vectors and types of the fields.
         codec: How `flat` keeps vectors; None for float32.

@@ -27,7 +27,7 @@ class Record:
 
     Attributes:
         id: Unique in the index.
-        text: As it was embedded.
+        text: The text as it was embedded.
         fields: Values to filter by and to show, by the names of `Layout.fields`; a missing one is None.
     """
 
@@ -65,8 +65,8 @@ class Query:
     """A query's unit blocks, and what each counts.
 
     Attributes:
-        blocks: By name, `(dim of the block,)` float32.
-        weights: By name; 0 leaves a block out of the search.
+        blocks: Blocks by name, `(dim of the block,)` float32.
+        weights: Weights by name; 0 leaves a block out of the search.
     """
 
     blocks: Mapping[View, Array]
@@ -116,7 +116,7 @@ class Candidates:
     """Records with their stored vectors, as a store returns them.
 
     Attributes:
-        records: In any order.
+        records: Records in any order.
         vectors: `(num_records, dim)` float32, decoded if the store keeps codes.
     """
 

@@ -29,7 +29,7 @@ def scoring_func_of(config: Any, architecture: Architecture | None) -> str:
 
     Args:
         config: Configuration of the text model.
-        architecture: Its row; a softmax is assumed for a model that no row describes.
+        architecture: Row of the model; a softmax is assumed for a model that no row describes.
 
     Raises:
         UnsupportedArchitectureError: If the configuration names a function that the row does not know.

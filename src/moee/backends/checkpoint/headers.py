@@ -30,11 +30,11 @@ class TensorEntry:
     """One tensor of a safetensors file.
 
     Attributes:
-        name: Its key.
-        dtype: As the file spells it, for example `"BF16"`.
-        shape: Its shape.
+        name: Key of the tensor.
+        dtype: Name of its type in the file, for example `"BF16"`.
+        shape: Lengths of its dimensions.
         file: Where it is.
-        start: Its first byte in that file.
+        start: Place of its first byte in that file.
         size: Bytes.
     """
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Prepare = Callable[[int, nn.Module], None]
 """Called with a layer's number and the layer, just after its weights came."""
 Weights = dict[str, torch.Tensor]
-"""By name under the text model."""
+"""Tensors by their name under the text model."""
 
 
 class LayerStore:
@@ -52,7 +52,7 @@ class LayerStore:
         """Put what is outside the layers into memory; see `open`.
 
         Args:
-            model: On the meta device.
+            model: Model on the meta device.
             recipes: How every weight of its text model is made.
             architecture: Row that serves the model.
             device: Where weights go.
@@ -96,7 +96,7 @@ class LayerStore:
         """Open a checkpoint folder; no decoder layer is read yet.
 
         Args:
-            folder: With `config.json` and safetensors files. Weights in 8 or 4 bits are made wide again as they come.
+            folder: Folder with `config.json` and safetensors files. Weights in 8 or 4 bits are widened as they come.
             name: Name of the model, for messages.
             dtype: Type that weights are held in.
             device: Where they go.

@@ -23,7 +23,7 @@ class MetaModel:
     """A model on the meta device.
 
     Attributes:
-        whole: As `from_pretrained` would build it.
+        whole: Model as `from_pretrained` would build it.
         text: The decoder inside it, without a head.
         prefix: Path of `text` in `whole`, with a dot behind; empty if they are the same.
         rules: transformers' rules that make the weights of `whole` from the tensors of its checkpoints, in order.
@@ -47,7 +47,7 @@ def build_on_meta(folder: Path, name: str, dtype: torch.dtype) -> MetaModel:
     """Build the model that `from_pretrained` would.
 
     Args:
-        folder: With a `config.json`.
+        folder: Folder with a `config.json`.
         name: Name of the checkpoint, for messages.
         dtype: Type of the weights.
 

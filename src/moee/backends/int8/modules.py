@@ -14,7 +14,7 @@ from moee.backends.kernels.row_counts import few_shapes
 from moee.errors import UnsupportedArchitectureError
 
 INT8_KERNEL = "moee_int8"
-"""Under which transformers finds `int8_experts`."""
+"""Name by which transformers finds `int8_experts`."""
 _DENSE_SHARE = 0.4
 """All experts in one product from this share of active ones on, as in full precision."""
 _MAX_ELEMENTS = 1 << 22
@@ -28,7 +28,7 @@ class Int8Linear(nn.Module):
         in_features: Inputs.
         out_features: Outputs.
         weight: The shape and dtype that it had; see `FreedWeight`.
-        bias: As it was, or None.
+        bias: Bias of the layer that it replaces, or None.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -57,9 +57,9 @@ class FreedWeight:
     A tensor on the meta device would do harm here: copying its result into a real tensor does nothing and says nothing.
 
     Attributes:
-        shape: As it was.
-        dtype: As it was.
-        device: As it was.
+        shape: Shape of the replaced weight.
+        dtype: Type of the replaced weight.
+        device: Device of the replaced weight.
     """
 
     __slots__ = ("device", "dtype", "shape")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 KERNEL = "moee"
-"""Under which transformers finds ours."""
+"""Name by which transformers finds our kernels."""
 
 
 def experts_of(model: nn.Module) -> list[Any]:

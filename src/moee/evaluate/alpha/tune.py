@@ -111,10 +111,10 @@ def tune_alpha(
         texts: Texts of the kind that will be embedded, without labels; eight different ones at least.
         compare_prompts: For `agreement`, names or templates; the embedder's own prompt is always the first. Each costs
             one more pass over the texts. For another prompt the views are calibrated on the sampled texts.
-        pairs: For `labels`.
+        pairs: Scored pairs, for `labels`.
         sample: Use at most this many texts.
         seed: Seed of that sample, and of the other random choices.
-        show_progress_bar: On stderr.
+        show_progress_bar: Show progress on stderr.
 
     Raises:
         InputError: If there are too few texts, or alpha is not used by this embedder.

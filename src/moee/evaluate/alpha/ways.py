@@ -57,9 +57,9 @@ class Ascent:
     """Where gradient ascent ended.
 
     Attributes:
-        alpha: There.
+        alpha: Alpha where it ended.
         value: Value of the objective, the sum of two correlations, so at most 2.
-        steps: Taken to get there.
+        steps: Steps taken to get there.
     """
 
     alpha: float
@@ -72,7 +72,7 @@ class GridChoice:
     """The best alpha of a grid.
 
     Attributes:
-        alpha: The best; the smallest where several are best.
+        alpha: The best alpha; the smallest where several are best.
         by_alpha: What was maximised, at every alpha.
         over_hidden: With labels: the gain of the best alpha over HS alone (alpha 0). The same pairs chose alpha, so it
             is too bright by a little.

@@ -48,8 +48,8 @@ class MtebEncoder:
     Args:
         encode: Texts to vectors.
         meta: Describes model and settings to mteb; see `describe_model`.
-        encode_query: For queries of retrieval and reranking; None is `encode`.
-        encode_document: For their documents; None is `encode`.
+        encode_query: Encodes queries of retrieval and reranking; None is `encode`.
+        encode_document: Encodes their documents; None is `encode`.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ def load_encoder(
     """Load a model for mteb by name: the `loader` of a `ModelMeta`.
 
     Args:
-        model_name: As `MoEE.from_pretrained`; `moee/demo` is the embedded model.
+        model_name: Name or folder that `MoEE.from_pretrained` takes; `moee/demo` is the embedded model.
         revision: Revision of a hub id.
         device: A torch device.
         **options: Passed to `MoEE.from_pretrained`.

@@ -157,7 +157,7 @@ def run_mteb(
     Args:
         encoder: The model.
         tasks: mteb tasks: of `mteb_task`, or names of mteb's own, whose data come from the hub.
-        cache_folder: For result files; created if missing.
+        cache_folder: Folder for result files; created if missing.
         show_progress: Bars on stderr.
         batch_size: Batch size of mteb's data loaders; it changes no vector.
 

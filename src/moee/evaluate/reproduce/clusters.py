@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 2000
 """Texts: k-means is run six times."""
 DEFAULT_CLUSTERS = 20
-"""For sets without classes."""
+"""Number of clusters for sets without classes."""
 TOPICS = 6
 WORDS = 12
 _CLUSTERING = ("TwentyNewsgroupsClustering", "MedrxivClusteringS2S")

@@ -46,8 +46,8 @@ class Picture:
     """A figure that has not been drawn yet.
 
     Attributes:
-        name: Short, for file names.
-        title: Its heading.
+        name: Short name, for file names.
+        title: Heading of the picture.
         size: Width and height in inches.
         draw: Draws on an empty figure.
     """
@@ -65,9 +65,9 @@ class Exhibit:
     Attributes:
         name: Name of the target, for example `"table8"`.
         title: One line.
-        tables: At least one; the first is the main one.
+        tables: Tables, at least one; the first is the main one.
         notes: Definitions and limits, one sentence or two each.
-        pictures: Those that belong to it.
+        pictures: Pictures that belong to it.
         settings: The choices behind the numbers.
         items: Values behind single numbers, where they were asked for: JSON-ready.
     """

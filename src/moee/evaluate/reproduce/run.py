@@ -27,7 +27,7 @@ class TypeTasks:
     """The tasks of one type that a run deals with.
 
     Attributes:
-        task_type: Their type.
+        task_type: Type of the tasks.
         run: Tasks of the paper that are in the data folder.
         absent: Tasks of the paper that are not.
         stand_ins: Tasks in the data folder that the paper does not have.
@@ -132,9 +132,9 @@ class Run:
         """Return a score as the original code computes it: batch statistics, and its "sum" of labels or class ids.
 
         Args:
-            task: Its name.
+            task: Name of the task.
             fusion: The method.
-            prompt: In the paper's words: its `none` puts the text in double quotes.
+            prompt: Prompt in the paper's words: its `none` puts the text in double quotes.
         """
         setting = original_setting(fusion, prompt)
         if fusion == "sum" and task_row(task).task_type in ("Classification", "Clustering"):

@@ -72,7 +72,7 @@ _ALL = (
 )
 
 TARGETS: Mapping[str, Target] = MappingProxyType({target.name: target for target in _ALL})
-"""In the paper's order."""
+"""Targets in the paper's order."""
 
 
 def check_packages(targets: list[Target]) -> None:

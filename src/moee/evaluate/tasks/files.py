@@ -49,8 +49,8 @@ class RowFile:
     Attributes:
         path: The file.
         rows: The rows that were kept.
-        lines: Their numbers in the file, from 1.
-        places: Their places among the file's rows, from 0; blank lines are no rows.
+        lines: Line number of each row in the file, from 1.
+        places: Place of each row among the file's rows, from 0; blank lines are no rows.
         num_rows: How many rows the file holds.
     """
 

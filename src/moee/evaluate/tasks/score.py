@@ -23,7 +23,7 @@ class TaskScore:
 
     Attributes:
         metric: Name of the main metric, as mteb names it where mteb has it.
-        main: Its value on mteb's scale of 0 to 1 (correlations: -1 to 1). Not rounded.
+        main: Value of the main metric on mteb's scale of 0 to 1 (correlations: -1 to 1). Not rounded.
         metrics: Every metric by name, the main one among them.
         items: One value for each item: a pair's similarity, a query's average precision, a test text's mean
             correctness, the V-measure of a set. `(num_items,)`.
