@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from moee.errors import InputError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP, _PROC_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_VERSION_2 = ("memory.max", "memory.current", "")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+"""Names of a control group's limit and use, and what names in its `memory.stat` begin with that count children too."""
 
 _MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -59,19 +63,55 @@ def resident_bytes() -> int:
 def available_bytes() -> int | None:
     """Return what this process can still take without swapping; None where the system does not say.
 
-    The smaller of what the machine has and what a container's limit leaves (control groups, version 2).
+    The smallest of what the machine has and what the limits of its control groups (of containers, of services) leave,
+    of version 1 or 2. Pages of files count as free, as in the kernel's own `MemAvailable`: it takes them back before it
+    refuses memory, and reading a model's weights fills a container with them.
     """
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+    return min([free, *(max(left, 0) for left in _left_by_limits(_CGROUP, _PROC_CGROUP))])
+
+
+def _left_by_limits(root: Path, membership: Path) -> Iterator[int]:
+    """Yield what each limit on this process leaves: of its own control group and of all above it.
+
+    Args:
+        root: Where control groups are mounted.
+        membership: The file of lines `number:controllers:path` that says which ones this process is in. Inside a
+            container the path may be that of the host, which is not there; the root then is the container's own group.
+    """
     try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        lines = membership.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
-        return free  # no limit, or not this version
-    return min(free, limit - used)
+        lines = []
+    ours = dict(line.split(":", 2)[1:] for line in lines if line.count(":") >= 2)
+    names = _VERSION_2 if (root / "cgroup.controllers").is_file() else _VERSION_1
+    if names is _VERSION_1:
+        root /= "memory"
+    path = ours.get("", "/") if names is _VERSION_2 else next((ours[key] for key in ours if "memory" in key), "/")
+    group = root / path.lstrip("/")
+    for folder in (root, *(each for each in (group, *group.parents) if root in each.parents)):
+        left = _left_by_limit(folder, *names)
+        if left is not None:
+            yield left
+
+
+def _left_by_limit(folder: Path, limit: str, used: str, prefix: str) -> int | None:
+    """Return what the limit of one control group leaves; None without a limit."""
+    try:
+        allowed = int((folder / limit).read_text(encoding="ascii"))
+        taken = int((folder / used).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None  # "max", or no such group
+    try:
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        taken -= sum(int(counts.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+    except (OSError, ValueError):
+        pass  # then all of it counts as taken, as the kernel counts it
+    return allowed - taken
 
 
 @cache

@@ -14,8 +14,8 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save
 
 from moee.embedder import MoEE
 from moee.errors import CheckpointError, NonFiniteActivationsError, OutputError
-from moee.files.atomic import atomic_file
+from moee.files.atomic import atomic_file, best_effort
 from moee.method.config import EmbedderConfig
 from moee.method.prompts import render
 from moee.method.routing import score_layers
@@ -54,8 +54,9 @@ class ViewStore:
         folder: Folder of the cache; made when first written.
         show_progress: Bars on stderr.
         projections: Also keep random projections of the routers' inputs, the control.
-        strict: Treat empty and long texts as the configuration says. Otherwise, an empty text is the bare prompt, and
-            long ones are cut and counted in the log.
+        strict: Treat empty and long texts as the configuration says, and raise where the folder cannot be written.
+            Otherwise an empty text is the bare prompt, long ones are cut and counted in the log, and the folder is a
+            cache: one that cannot be written is a warning.
     """
 
     def __init__(
@@ -187,23 +188,33 @@ class ViewStore:
         if projections:
             shard["projections"] = np.concatenate(projections)
         path = folder / f"{uuid.uuid4().hex}.safetensors"
-        with atomic_file(path) as temporary:
+        with self._keeping(), atomic_file(path) as temporary:
             # not `save_file`, which turns a full disk into an error of its own
             temporary.write_bytes(save(shard))
         self._add(self._shards[folder], self._places[folder], path, shard)
 
     def _make(self, folder: Path, config: EmbedderConfig) -> None:
         """Make the folder and the file that says what it holds."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Cannot make the cache folder {str(folder)!r}: {error.strerror}. Choose another with --cache."
-            ) from error
         about = folder / "about.json"
-        if not about.is_file():
-            with atomic_file(about) as temporary:
-                temporary.write_text(json.dumps(self._about(config), indent=2) + "\n", encoding="utf-8")
+        with self._keeping():
+            folder.mkdir(parents=True, exist_ok=True)
+            if not about.is_file():
+                with atomic_file(about) as temporary:
+                    temporary.write_text(json.dumps(self._about(config), indent=2) + "\n", encoding="utf-8")
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Warn if a cache cannot be written; raise if it is what a stopped command goes on from."""
+        if not self._strict:
+            with best_effort(self._folder):
+                yield
+            return
+        try:
+            yield
+        except OutputError:
+            raise
+        except OSError as error:
+            raise OutputError(f"Cannot make the folder {str(self._folder)!r}: {error.strerror}.") from error
 
     def _gather(self, folder: Path, keys: Sequence[bytes], config: EmbedderConfig) -> Views:
         places, shards = self._places[folder], self._shards[folder]

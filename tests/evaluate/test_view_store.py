@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -258,22 +259,36 @@ def test_a_full_disk_is_said_and_what_was_finished_is_kept(
     store = ViewStore(MoEE(backend, embedder.config, batch_tokens=200), tmp_path)
     # longest texts first, so files hold ever more rows and the first ones are the smallest
     long, short = [f"{'word ' * 150}{n}" for n in range(3)], [f"w {n}" for n in range(30)]
-    with files_of_at_most(1200), pytest.raises(OutputError, match=r"Cannot write .*views.*disk has room"):
-        store.views([*long, *short], CONFIG)
+    with files_of_at_most(1200), pytest.warns(UserWarning, match=r"The cache .* cannot be written \(File too large\)"):
+        views = store.views([*long, *short], CONFIG)
     assert len(shards(tmp_path)) == 3
     assert not list(tmp_path.rglob("*.tmp"))
     run = backend.sequences
-    assert ViewStore(embedder, tmp_path).missing([*long, *short], CONFIG) == 30
-    store.views([*long, *short], CONFIG)
+    later = ViewStore(MoEE(backend, embedder.config, batch_tokens=200), tmp_path)
+    assert later.missing([*long, *short], CONFIG) == 30
+    assert np.array_equal(later.views([*long, *short], CONFIG).hidden_states, views.hidden_states)
     assert backend.sequences == run + 30
 
 
-def test_a_cache_that_cannot_be_made_is_said_before_the_model_runs(
+def test_a_cache_that_cannot_be_written_is_one_warning_and_every_view_is_right(embedder: MoEE, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        store = ViewStore(embedder, tmp_path / "file")
+        views = store.views(TEXTS, CONFIG)
+        again = store.views([*TEXTS, "one more"], CONFIG)
+    assert [str(each.message)[:10] for each in caught] == ["The cache "]
+    expected = ViewStore(embedder, tmp_path / "folder").views(TEXTS, CONFIG)
+    assert np.array_equal(views.hidden_states, expected.hidden_states)
+    assert np.array_equal(again.hidden_states[: len(TEXTS)], expected.hidden_states)
+
+
+def test_a_folder_to_go_on_from_that_cannot_be_made_is_said_before_the_model_runs(
     embedder: MoEE, backend: CountingBackend, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match=r"Cannot make the cache folder .*Choose another with --cache"):
-        ViewStore(embedder, tmp_path / "file").views(TEXTS, CONFIG)
+    with pytest.raises(OutputError, match="Cannot make the folder"):
+        ViewStore(embedder, tmp_path / "file", strict=True).views(TEXTS, CONFIG)
     assert backend.batches == 0
 
 

@@ -144,7 +144,6 @@ def evaluate(
 
     Raises:
         DataError: If a file of a task that is there is missing or wrong.
-        OutputError: If the cache cannot be written.
     """
     evaluation = Evaluation()
     present = [task for task in tasks if study.has(task.name)]

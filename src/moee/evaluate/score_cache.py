@@ -16,9 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from moee.errors import OutputError
 from moee.evaluate.tasks import TaskScore
-from moee.files.atomic import atomic_file
+from moee.files.atomic import atomic_file, best_effort
 
 SCORING_VERSION = 1
 
@@ -54,11 +53,7 @@ class ScoreStore:
             return None
 
     def put(self, facts: Mapping[str, Any], score: TaskScore) -> None:
-        """Keep a score.
-
-        Raises:
-            OutputError: If the cache cannot be written.
-        """
+        """Keep a score; warn if the cache cannot be written."""
         path = self._path(facts)
         arrays = {"items": np.ascontiguousarray(score.items)}
         if score.targets is not None:
@@ -70,15 +65,11 @@ class ScoreStore:
             "statistic": score.statistic,
         }
         metadata = {"score": json.dumps(about), "facts": json.dumps(dict(facts), sort_keys=True)}
-        try:
+        with best_effort(self._folder.parent):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"Cannot make the cache folder {str(self._folder)!r}: {error.strerror}. Choose another with --cache."
-            ) from error
-        with atomic_file(path) as temporary:
-            # not `save_file`, which turns a full disk into an error of its own
-            temporary.write_bytes(save(arrays, metadata=metadata))
+            with atomic_file(path) as temporary:
+                # not `save_file`, which turns a full disk into an error of its own
+                temporary.write_bytes(save(arrays, metadata=metadata))
 
     def _path(self, facts: Mapping[str, Any]) -> Path:
         text = json.dumps({"scoring": SCORING_VERSION, **facts}, sort_keys=True)

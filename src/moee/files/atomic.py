@@ -12,12 +12,15 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from moee.errors import MoEEError, OutputError
 
+_UNWRITABLE: set[tuple[Path, str]] = set()
+"""Caches that a warning was given for, and why they cannot be written."""
 _TEMPORARY, _RETIRED = ".tmp", ".old"
 _HERE, _RENAME_EXCHANGE = -100, 2
 """`AT_FDCWD` and the flag of `renameat2`, from Linux's headers."""
@@ -30,6 +33,25 @@ def cache_dir() -> Path:
         return Path(override).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "moee"
+
+
+@contextmanager
+def best_effort(cache: Path) -> Iterator[None]:
+    """Make a failure to write into a cache a warning, once in a process; what was computed is used all the same."""
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        if (cache, str(reason)) in _UNWRITABLE:
+            return
+        _UNWRITABLE.add((cache, str(reason)))
+        warnings.warn(
+            f"The cache {str(cache)!r} cannot be written ({reason}). This run goes on "
+            "without it, and the next one computes everything again. Make room, or choose another folder with "
+            "--cache or MOEE_CACHE.",
+            stacklevel=1,
+        )
 
 
 def _explain(target: Path, error: OSError) -> OutputError:
