@@ -108,7 +108,7 @@ bench-performance: $(VENV)/.installed-dev
 	$(call BENCH,olmoe-chunk) -m olmoe --layers 4 --texts 700 --peers none --batch-tokens 8192
 	$(call BENCH,qwen1.5-moe-short) -m qwen1.5-moe --workload short --texts 128
 	$(call BENCH,deepseek-moe-short) -m deepseek-moe --workload short --texts 128
-	$(call BENCH,law) --law all
+	$(call BENCH,law) --scaling all
 	$(BIN)/python benchmarks/sweep.py --layers 16 --memory 4GiB --tokens 20000 --json $(PERFORMANCE)/sweep$(SUFFIX).json
 	$(BIN)/python benchmarks/precision.py --sts 250 --wider --json $(PERFORMANCE)/precision$(SUFFIX).json
 	$(BIN)/python scripts/performance_page.py

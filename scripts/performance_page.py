@@ -17,11 +17,12 @@ from typing import Any
 from written_pages import write_or_check
 
 from moee.bench import tables
-from moee.bench.contestants import ENTRIES
-from moee.bench.shapes import SHAPES
+from moee.bench.checkout import require_rivals
+from moee.bench.entries import OURS
 from moee.evaluate.result_files import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
+RIVALS = require_rivals("The performance page")
 FOLDER = ROOT / "benchmarks" / "results" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 WANTED = (
@@ -46,11 +47,11 @@ Written by `make performance` from the files in `benchmarks/results/performance`
 Every number and every sentence about a number is computed from them.
 """
 
-READING = """All contestants run the same token ids of the same prompts on the same weights.
-Before anything is timed their hidden states are compared, and router logits where a contestant gives them; who computes
+READING = """All entries run the same token ids of the same prompts on the same weights.
+Before anything is timed their hidden states are compared, and router logits where an entry gives them; who computes
 something else is not timed.
-They take turns, round by round; a figure is the median of the rounds, and the spread is the largest minus the smallest,
-over the median.
+They are timed in turn, several times; a figure is the median of these repeats, and the spread is the largest minus
+the smallest, over the median.
 Loading, a warm-up and the fitting of statistics are not counted; tokenizing, calibration and fusion are.
 Tokens are those of the texts with their prompt, without padding.
 
@@ -71,7 +72,7 @@ reads over the bandwidth of a large copy; the longer of the two is the least tim
 RUN = """```sh
 moee bench                                     # the demo beside its peers, minutes
 moee bench -m olmoe --layers 4 --workload mixed --plot olmoe
-moee bench --law all --plot cost-law
+moee bench --scaling all --plot scaling
 make bench-performance                         # everything on this page: hours on two cores, 20 GiB of memory
 make performance
 ```
@@ -179,7 +180,7 @@ def _speed(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
     lines += [f"- {each['name']} did not run: {each['reason']}." for each in document["not_run"]]
     agreement = document["agreement"]
     if agreement["with"]:
-        columns = ["contestant", ">cosine of hidden states", ">cosine of router logits"]
+        columns = ["entry", ">cosine of hidden states", ">cosine of router logits"]
         said = f"Cosines to `{agreement['reference']}` on {agreement['texts']} texts, median and (smallest)."
         lines += ["", said, "", *markdown_table(columns, tables.agreement_rows(document))]
     return [*lines, ""]
@@ -192,8 +193,8 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _law(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
-    lines = ["## The law of cost", "", *_figure(name, "Seconds against tokens, length of a text, and experts", figures)]
-    lines += [*markdown_table(list(tables.LAW_COLUMNS), tables.law_rows(document)), ""]
+    lines = ["## Scaling", "", *_figure(name, "Seconds against tokens, length of a text, and experts", figures)]
+    lines += [*markdown_table(list(RIVALS.scaling_columns), RIVALS.scaling_rows(document)), ""]
     for law in document["laws"].values():
         columns = [f">{law['axis']}", ">tokens in all", ">seconds, median", ">spread, %"]
         rows = [
@@ -202,11 +203,11 @@ def _law(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
         ]
         lines += [f"### {law['title']}", "", *markdown_table(columns, rows), ""]
     said = "R² says little where time hardly changes: there slowest over fastest is the figure to read."
-    return [*lines, f"Medians of {document['rounds']} rounds. {said}", ""]
+    return [*lines, f"Medians of {document['rounds']} repeats. {said}", ""]
 
 
 def _sweep(document: Mapping[str, Any]) -> list[str]:
-    columns = ["contestant", ">texts", ">tokens", ">tokens/s", ">seconds", ">peak memory, GiB", ">from disk, GiB"]
+    columns = ["entry", ">texts", ">tokens", ">tokens/s", ">seconds", ">peak memory, GiB", ">from disk, GiB"]
     rows = [
         [
             name,
@@ -230,7 +231,7 @@ def _sweep(document: Mapping[str, Any]) -> list[str]:
     return [
         "## Models larger than memory",
         "",
-        f"`benchmarks/sweep.py` ({asked}), each contestant {cache}.",
+        f"`benchmarks/sweep.py` ({asked}), each entry {cache}.",
         "",
         *markdown_table(columns, rows),
         "",
@@ -296,11 +297,11 @@ def _not_measured(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append("- No accelerator: the same code runs with `--device cuda`, and was not run.")
     speeds = [each for each in files.values() if each["kind"] == "speed"]
     whole = {each["model"]["name"] for each in speeds if each["model"]["layers"] == each["model"]["layers_published"]}
-    titles = [shape.title for name, shape in SHAPES.items() if name not in whole]
+    titles = [title for name, title in RIVALS.shapes.items() if name not in whole]
     if titles:
         lines.append(f"- All layers of {', '.join(titles)}, and trained weights of any of them.")
     ran = {each["name"] for document in speeds for each in document["contestants"]}
-    lines += [f"- {name}: {_why(name, speeds)}." for name in ENTRIES if name not in ran]
+    lines += [f"- {name}: {_why(name, speeds)}." for name in (*OURS, *RIVALS.peers) if name not in ran]
     return lines
 
 

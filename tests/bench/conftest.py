@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from rivals.shapes import ShapeSetup
 
 from moee.bench.weights import Setup
 from tests.architectures.tiny import tiny_config
@@ -18,7 +19,7 @@ _GOLDEN_VOCABULARY = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TinySetup(Setup):
+class TinySetup(ShapeSetup):
     """A shape with the few columns of the tests' models, and the tokenizer of the golden checkpoint."""
 
     model_type: str = "olmoe"

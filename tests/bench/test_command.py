@@ -20,7 +20,9 @@ def test_wrong_names_are_refused_before_anything_is_loaded(moee: Run, tmp_path: 
         (("-m", GOLDEN, "--layers", "2"), "--layers is for models of random weights"),
         (("-m", GOLDEN, "--peers", "orginal"), "Did you mean 'original'"),
         (("-m", GOLDEN, "--workload", "shrt"), "Did you mean 'short'"),
-        (("-m", GOLDEN, "--law", "token"), "Did you mean 'tokens'"),
+        (("-m", GOLDEN, "--scaling", "token"), "Did you mean 'tokens'"),
+        (("-m", GOLDEN, "--law", "all"), "--law is called --scaling. Give --scaling all."),
+        (("-m", GOLDEN, "--rounds", "2"), "--rounds is called --repeats. Give --repeats 2."),
     ):
         done = moee("bench", *arguments)
         assert done.returncode == 2, done.stderr
@@ -35,12 +37,12 @@ def test_wrong_names_are_refused_before_anything_is_loaded(moee: Run, tmp_path: 
 @pytest.mark.slow
 def test_a_run_prints_a_table_and_writes_files(moee: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    options = ("--peers", "transformers", "--texts", "4", "--rounds", "1", "--threads", "1", "--precision", "exact")
+    options = ("--peers", "transformers", "--texts", "4", "--repeats", "1", "--threads", "1", "--precision", "exact")
     done = moee("bench", "-m", GOLDEN, *options, "--json", tmp_path / "new" / "r.json", "--plot", tmp_path / "r.svg")
     assert done.returncode == 0, done.stderr
-    assert "contestant    gives    texts/s" in done.stdout
+    assert "entry         gives    texts/s" in done.stdout
     assert "times the speed of transformers" in done.stdout
-    assert "round 1 of 1, moee" in done.stderr
+    assert "repeat 1 of 1, moee" in done.stderr
     document = json.loads((tmp_path / "new" / "r.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in document["contestants"]] == ["moee", "transformers"]
     assert document["machine"]["threads"] == 1

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rivals import RIVALS
+from rivals.scaling import QUANTITIES
 
-from moee.bench.law import LAWS
-from moee.bench.rounds import Options, run
+from moee.bench.run import Options, run
 from tests.bench.conftest import TinySetup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +33,8 @@ def script() -> Iterator[ModuleType]:
 def measured() -> str:
     setup = TinySetup(model="olmoe", layers=1, dtype="float32", device="cpu", threads=1)
     peers = ("moee", "transformers", "sentence-transformers-dense")
-    options = Options(contestants=peers, texts=3, rounds=1, processes="shared")
-    return json.dumps(run(setup, options))
+    options = Options(entries=peers, texts=3, repeats=1, processes="shared")
+    return json.dumps(run(setup, options, RIVALS))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def speed(measured: str) -> dict[str, Any]:
 
 
 def law(speed: dict[str, Any]) -> dict[str, Any]:
-    """A document whose numbers are made up, in the form that `run_laws` writes."""
+    """A document whose numbers are made up, in the form that `run_scaling` writes."""
     points = [
         {"x": x, "tokens": 10 * x, "seconds": [0.1 * x, 0.3 * x], "median": 0.2 * x, "spread": 1.0} for x in (1, 2, 5)
     ]
@@ -51,7 +52,7 @@ def law(speed: dict[str, Any]) -> dict[str, Any]:
     laws = {
         name: {"title": each.title, "axis": each.axis, "says": each.says, "model": "demo", "layers": None}
         | {"dtype": "float32", "points": points, "line": line}
-        for name, each in LAWS.items()
+        for name, each in QUANTITIES.items()
     }
     return {"kind": "law", "written": speed["written"], "machine": speed["machine"], "rounds": 2, "laws": laws}
 
@@ -96,7 +97,7 @@ def test_a_sweep_is_shown_beside_the_model_in_memory(speed: dict[str, Any], scri
     }
     (tmp_path / "sweep.json").write_text(json.dumps(document), encoding="utf-8")
     page = script.page(script.load(tmp_path), tmp_path)
-    assert "(layers 16, memory 4GiB), each contestant with nothing of the files in the system's cache." in page
+    assert "(layers 16, memory 4GiB), each entry with nothing of the files in the system's cache." in page
     assert "| sweep | 66 | 1509 | 503.0 | 3 | 1.00 | 13.00 |" in page
     assert "| accelerate | 66 | 1509 | 503.0 | 3 | 1.00 | unknown |" in page
     assert "- sweep has 21.50 times the speed of accelerate." in page

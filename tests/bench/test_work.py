@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rivals.shapes import SHAPES, shape_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
 from moee.backends.forward.huggingface import text_model_of
-from moee.bench.shapes import SHAPES, shape_config
 from moee.bench.work import LayerCost, ModelCost, cost_of, counted_work, model_cost
 from moee.errors import NoMoELayersError, UnsupportedArchitectureError
 from tests.architectures.tiny import build, tiny_config, tiny_model

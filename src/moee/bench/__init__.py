@@ -1,7 +1,7 @@
-"""How fast, how close to what the machine can do, and how much memory: ours beside its peers on the same weights.
+"""How fast, how close to what the machine can do, and how much memory: ours against the machine.
 
-`work` counts floating-point operations, `machine` measures what the hardware gives, `shapes` builds models of true
-width from random numbers, `workloads` makes texts, `contestants` and `peers` run models, `seats` gives each a place
-(this process, or one of its own), `rounds` lets them take turns, `law` measures time against one quantity at a time,
-`tables` and `plots` show what was found.
+`work` counts floating-point operations, `machine` measures what the hardware gives, `workloads` makes texts, `weights`
+is the model that entries share, `entries` has ours, `worker` times a pass, `same_vectors` sees that all compute the
+same, `run` puts it together, `tables` and `plots` show what was found. `checkout` finds what is not installed: peers on
+the same weights, a process for each, models of random weights, and scaling.
 """

@@ -1,4 +1,4 @@
-"""Turns to figures: medians and spread, percent of peak, and which bound binds."""
+"""Timed passes to figures: medians and spread, percent of peak, and which bound binds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from moee.bench.seats import Turn
 from moee.bench.work import ModelCost, counted_work
+from moee.bench.worker import Repeat
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
@@ -18,53 +18,54 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": median, "spread": (max(values) - min(values)) / median if median else 0.0}
 
 
-def contestant_figures(
-    turns: Sequence[Turn], lengths: Sequence[int], cost: ModelCost | None, element_bytes: int
+def entry_figures(
+    repeats: Sequence[Repeat], lengths: Sequence[int], cost: ModelCost | None, element_bytes: int
 ) -> dict[str, Any]:
-    """Return what is reported of one contestant.
+    """Return what is reported of one entry.
 
     Args:
-        turns: At least one.
+        repeats: At least one.
         lengths: Tokens of every text, prompt included and padding not.
-        cost: Of the model; None where it is not counted, and neither percent nor bound is given.
-        element_bytes: Of a weight.
+        cost: Cost of the model; None where it is not counted, and neither percent nor bound is given.
+        element_bytes: Bytes of a weight.
 
     Returns:
         A JSON object. `Any`: of numbers and objects of numbers.
     """
-    seconds = [turn.seconds for turn in turns]
+    seconds = [repeat.seconds for repeat in repeats]
     figures: dict[str, Any] = {
         "seconds": summary(seconds),
         "texts_per_second": len(lengths) / statistics.median(seconds),
         "tokens_per_second": sum(lengths) / statistics.median(seconds),
-        "peak_bytes": max(turn.peak_bytes for turn in turns),
-        "device_bytes": max(turn.device_bytes for turn in turns),
-        "gemm_flops": summary([turn.gemm_flops for turn in turns]),
-        "copy_bytes": summary([turn.copy_bytes for turn in turns]),
+        "peak_bytes": max(repeat.peak_bytes for repeat in repeats),
+        "device_bytes": max(repeat.device_bytes for repeat in repeats),
+        "gemm_flops": summary([repeat.gemm_flops for repeat in repeats]),
+        "copy_bytes": summary([repeat.copy_bytes for repeat in repeats]),
     }
-    latencies = [each for turn in turns for each in turn.latencies]
+    latencies = [each for repeat in repeats for each in repeat.latencies]
     if latencies:
         figures["latency"] = {"p50": float(np.percentile(latencies, 50)), "p95": float(np.percentile(latencies, 95))}
-    return figures if cost is None else figures | _of_peak(turns, lengths, cost, element_bytes)
+    return figures if cost is None else figures | _of_peak(repeats, lengths, cost, element_bytes)
 
 
-def _of_peak(turns: Sequence[Turn], lengths: Sequence[int], cost: ModelCost, element_bytes: int) -> dict[str, Any]:
+def _of_peak(repeats: Sequence[Repeat], lengths: Sequence[int], cost: ModelCost, element_bytes: int) -> dict[str, Any]:
     useful = cost.useful(lengths)
-    computed = [counted_work(cost, lengths, turn.work) for turn in turns]
-    compute_s = [flops / turn.gemm_flops for flops, turn in zip(computed, turns, strict=True)]
-    memory_s = [_memory_seconds(turn, lengths, cost, element_bytes) for turn in turns]
+    computed = [counted_work(cost, lengths, repeat.work) for repeat in repeats]
+    compute_s = [flops / repeat.gemm_flops for flops, repeat in zip(computed, repeats, strict=True)]
+    percents = [100 * least / repeat.seconds for least, repeat in zip(compute_s, repeats, strict=True)]
+    memory_s = [_memory_seconds(repeat, lengths, cost, element_bytes) for repeat in repeats]
     bounds = {"compute_s": statistics.median(compute_s), "memory_s": statistics.median(memory_s)}
     return {
         "useful_flops": useful,
         "computed_flops": computed[-1],
-        "percent_of_peak": summary([100 * least / turn.seconds for least, turn in zip(compute_s, turns, strict=True)]),
-        "percent_of_peak_useful": summary([100 * useful / (turn.seconds * turn.gemm_flops) for turn in turns]),
+        "percent_of_peak": summary(percents),
+        "percent_of_peak_useful": summary([100 * useful / (repeat.seconds * repeat.gemm_flops) for repeat in repeats]),
         "bounds": bounds,
         "binds": "compute" if bounds["compute_s"] >= bounds["memory_s"] else "memory",
     }
 
 
-def _memory_seconds(turn: Turn, lengths: Sequence[int], cost: ModelCost, element_bytes: int) -> float:
+def _memory_seconds(repeat: Repeat, lengths: Sequence[int], cost: ModelCost, element_bytes: int) -> float:
     """Seconds to read the weights that every pass needs, at the bandwidth of a copy."""
-    per_pass = max(1, sum(lengths) // turn.passes)
-    return turn.passes * cost.read(per_pass) * element_bytes / turn.copy_bytes
+    per_pass = max(1, sum(lengths) // repeat.passes)
+    return repeat.passes * cost.read(per_pass) * element_bytes / repeat.copy_bytes

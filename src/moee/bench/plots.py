@@ -1,4 +1,4 @@
-"""Figures of what was found: bars of speed, and the law of cost. Each is written as PNG and SVG."""
+"""Figures of what was found, as PNG and SVG: bars of speed; whatever else draws itself goes the same way."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_OURS, _PEER, _LINE = "#0072B2", "#E69F00", "#000000"
+OURS_COLOUR, _PEER = "#0072B2", "#E69F00"
 """Okabe and Ito's colours, which readers with any form of colour vision can tell apart."""
 _DPI = 150
 _PANEL_INCHES = (4.0, 3.6)
+
+Draw = Callable[["Figure", Mapping[str, Any]], None]
+"""Draws a document on an empty figure."""
 
 
 def check_plots() -> None:
@@ -39,12 +42,14 @@ def plot_files(target: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
 
 
-def write_plot(document: Mapping[str, Any], target: Path) -> list[Path]:
+def write_plot(document: Mapping[str, Any], target: Path, draw: Draw | None = None, *, panels: int = 2) -> list[Path]:
     """Draw a document of the benchmark.
 
     Args:
-        document: From `rounds.run` or `law.run_laws`.
+        document: What a run returned.
         target: Name of the figure.
+        draw: Draws it on an empty figure; None is `draw_speed`.
+        panels: How many panels stand side by side.
 
     Returns:
         The files.
@@ -57,12 +62,10 @@ def write_plot(document: Mapping[str, Any], target: Path) -> list[Path]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    draw: Callable[[Figure, Mapping[str, Any]], None] = draw_laws if document["kind"] == "law" else draw_speed
-    panels = len(document["laws"]) if document["kind"] == "law" else 2
     # the salt and the missing date make the same numbers give the same SVG file
     with rc_context({"svg.hashsalt": "moee", "font.size": 9, "svg.fonttype": "none"}):
         figure = Figure(figsize=(panels * _PANEL_INCHES[0], _PANEL_INCHES[1]), layout="constrained")
-        draw(figure, document)
+        (draw or draw_speed)(figure, document)
         for path, metadata in zip(plot_files(target), (None, {"Date": None}), strict=True):
             with atomic_file(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], dpi=_DPI, metadata=metadata)
@@ -70,7 +73,7 @@ def write_plot(document: Mapping[str, Any], target: Path) -> list[Path]:
 
 
 def draw_speed(figure: Figure, document: Mapping[str, Any]) -> None:
-    """Draw two panels of bars, one bar for each contestant: speed, and percent of peak."""
+    """Draw two panels of bars, one bar for each entry: speed, and percent of peak."""
     records = document["contestants"]
     single = document["workload"]["name"] == "single"
     speed, percent = figure.subplots(1, 2, sharey=True)
@@ -86,8 +89,8 @@ def draw_speed(figure: Figure, document: Mapping[str, Any]) -> None:
 
 def _bars(axes: Axes, records: list[Mapping[str, Any]], values: list[float], label: str) -> None:
     names = [each["name"] for each in records]
-    colours = [_OURS if name.startswith("moee") else _PEER for name in names]
-    bars = axes.barh(names, values, color=colours, hatch=["" if each == _OURS else "///" for each in colours])
+    colours = [OURS_COLOUR if name.startswith("moee") else _PEER for name in names]
+    bars = axes.barh(names, values, color=colours, hatch=["" if each == OURS_COLOUR else "///" for each in colours])
     for bar in bars:
         bar.set_edgecolor("white")
     axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.0f}" for value in values], padding=3)
@@ -96,25 +99,3 @@ def _bars(axes: Axes, records: list[Mapping[str, Any]], values: list[float], lab
     axes.spines[["top", "right"]].set_visible(False)
     if not axes.yaxis_inverted():
         axes.invert_yaxis()
-
-
-def draw_laws(figure: Figure, document: Mapping[str, Any]) -> None:
-    """Draw one panel for each law: measured medians with the range of the rounds, and the line through them."""
-    laws = document["laws"]
-    for axes, law in zip(np.atleast_1d(figure.subplots(1, len(laws))), laws.values(), strict=True):
-        x = np.array([each["x"] for each in law["points"]])
-        median = np.array([each["median"] for each in law["points"]])
-        low = median - [min(each["seconds"]) for each in law["points"]]
-        high = [max(each["seconds"]) for each in law["points"]] - median
-        axes.errorbar(x, median, yerr=[low, high], fmt="o", color=_OURS, capsize=3, label="measured: median, range")
-        line = law["line"]
-        axes.plot(
-            x, line["slope"] * x + line["intercept"], color=_LINE, linewidth=1, label=f"line, R² = {line['r2']:.3f}"
-        )
-        axes.set_ylim(0, 1.15 * max(median + high))
-        axes.set_xlim(0, 1.05 * max(x))
-        axes.set_xlabel(law["axis"])
-        axes.set_ylabel("seconds")
-        axes.set_title(law["title"], fontsize=10)
-        axes.legend(frameon=False, loc="lower right")
-        axes.spines[["top", "right"]].set_visible(False)

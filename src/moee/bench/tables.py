@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Document = Mapping[str, Any]
-"""A JSON object that `rounds.run` or `law.run_laws` returned."""
+"""A JSON object that `run.run` returned."""
 
 
 def speed_columns(document: Document) -> list[str]:
@@ -14,11 +14,11 @@ def speed_columns(document: Document) -> list[str]:
     one_by_one = document["workload"]["name"] == "single"
     speed = [">p50, ms", ">p95, ms"] if one_by_one else [">texts/s", ">tokens/s"]
     peaks = [">% of peak", ">useful %", "binds"] if _is_counted(document) else []
-    return ["contestant", "gives", *speed, ">spread, %", *peaks, ">peak memory, GiB"]
+    return ["entry", "gives", *speed, ">spread, %", *peaks, ">peak memory, GiB"]
 
 
 def speed_rows(document: Document) -> list[list[str]]:
-    """Return one row for each contestant that ran."""
+    """Return one row for each entry that ran."""
     return [_speed_row(each, document) for each in document["contestants"]]
 
 
@@ -76,20 +76,20 @@ def about_model(document: Document) -> list[str]:
 
 
 def about_workload(document: Document) -> list[str]:
-    """Return sentences on the texts, and on how the contestants sat."""
+    """Return sentences on the texts, and on where the entries worked."""
     load, machine = document["workload"], document["machine"]
     gemm = max(each["gemm_flops"]["median"] for each in document["contestants"])
-    seats = "each contestant in a process of its own" if document["processes"] == "own" else "all in one process"
+    where = "each entry in a process of its own" if document["processes"] == "own" else "all in one process"
     return [
         f"{load['texts']} texts, {load['tokens']} tokens with the prompt ({load['tokens_least']} to "
         f"{load['tokens_most']}, median {load['tokens_median']:.0f}): {load['origin']}.",
-        f"{document['rounds']} rounds in turn, {seats}; {machine['threads']} threads of {machine['processor']} "
+        f"{document['rounds']} repeats in turn, {where}; {machine['threads']} threads of {machine['processor']} "
         f"({machine['instructions']}), matrix products up to {gemm / 1e9:.0f} GFLOP/s.",
     ]
 
 
 def agreement_rows(document: Document) -> list[list[str]]:
-    """Return the cosines to the reference: contestant, hidden states, routers; median and smallest of each."""
+    """Return the cosines to the reference: entry, hidden states, routers; median and smallest of each."""
     rows = []
     for name, cosines in document["agreement"]["with"].items():
         cells = [
@@ -98,30 +98,3 @@ def agreement_rows(document: Document) -> list[list[str]]:
         ]
         rows.append([name, *cells])
     return rows
-
-
-def law_rows(document: Document) -> list[list[str]]:
-    """Return one row for each law: quantity, what was kept, line, R^2, fastest over slowest."""
-    rows = []
-    for law in document["laws"].values():
-        line, points = law["line"], law["points"]
-        formula = f"{1000 * line['intercept']:.0f} ms + {1000 * line['slope']:.3g} ms x {law['axis']}"
-        reach = f"{points[0]['x']:.0f} to {points[-1]['x']:.0f}"
-        rows.append(
-            [
-                law["axis"],
-                reach,
-                f"{_model(law)}; {law['says']}",
-                formula,
-                f"{line['r2']:.4f}",
-                f"{1 / line['least_over_most']:.2f}",
-            ]
-        )
-    return rows
-
-
-LAW_COLUMNS = ("time against", "from, to", "kept the same", "line through the medians", ">R²", ">slowest / fastest")
-
-
-def _model(law: Mapping[str, Any]) -> str:
-    return f"{law['model']}, {law['layers']} layers" if law["layers"] else str(law["model"])

@@ -1,4 +1,4 @@
-"""One model in memory, and what is needed to load it: shared by every contestant of a process."""
+"""One model in memory, and what is needed to load it: shared by every entry of a process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from moee.backends.checkpoint.support import LoadOptions, auto_class, check_supported, register_native, resolve_folder
-from moee.bench.shapes import SHAPES, build_random, shape_config
-from moee.errors import UnknownNameError
+from moee.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -20,20 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What every contestant is built from.
+    """What every entry is built from: the demo, or a model folder. Models of random weights are a subclass.
 
     Attributes:
-        model: `"demo"`, a key of `SHAPES`, or a model folder.
-        layers: Of a shape; None for anything else.
+        model: `"demo"` or a model folder.
+        layers: Number of layers of a model of random weights; None for anything else.
         dtype: Settled, for example `"float32"`.
         device: Settled, for example `"cpu"`.
-        threads: Of torch, on a CPU.
-        batch_tokens: Of ours; None is its own default.
+        threads: Number of torch's threads, on a CPU.
+        batch_tokens: Tokens in a batch of ours; None is its own default.
         gguf: File for llama.cpp.
     """
 
     model: str
-    layers: int | None
+    layers: int | None = None
     dtype: str
     device: str
     threads: int
@@ -43,23 +42,66 @@ class Setup:
     @property
     def is_random(self) -> bool:
         """Whether the weights are random numbers."""
-        return self.model in SHAPES
+        return False
+
+    @property
+    def name(self) -> str:
+        """The model's name in a document: of a folder its own name, for where it lies is nobody's business."""
+        return "demo" if self.model == "demo" else self.folder.name
+
+    @property
+    def title(self) -> str:
+        """The name of the published model whose widths it has; empty for real weights."""
+        return ""
 
     @property
     def folder(self) -> Path:
-        """The folder of the weights; for a shape, of the demo, whose tokenizer it borrows."""
-        return resolve_folder("demo" if self.is_random else self.model)
+        """The folder of weights and tokenizer."""
+        return resolve_folder(self.model)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of a weight."""
+        return 4 if self.dtype == "float32" else 2
 
     def config(self) -> Any:
-        """Return the configuration. `Any`: of transformers, untyped upstream."""
-        if self.is_random:
-            return shape_config(self.model, self.layers)
+        """Return the configuration. `Any`: transformers leaves it untyped."""
         from transformers import AutoConfig
 
         from moee.backends.checkpoint.headers import read_config
 
         register_native(check_supported(read_config(self.folder), self.model))
         return AutoConfig.from_pretrained(self.folder, trust_remote_code=False, local_files_only=True)
+
+    def published_config(self) -> Any:
+        """Return the configuration with all layers of the published model."""
+        return self.config()
+
+    def settled(self, *, with_int8: bool = False) -> tuple[Self, str]:
+        """Return the setup with the layers that fit in memory, and a sentence if they are fewer than the default.
+
+        Args:
+            with_int8: Whether a copy in 8 bits stands beside the shared model.
+
+        Raises:
+            InputError: If `layers` was given for real weights, or they do not fit.
+        """
+        if self.layers is not None:
+            raise InputError(f"--layers is for models of random weights, not for {self.model!r}. Leave it out.")
+        return self, ""
+
+    def build(self, *, with_head: bool) -> PreTrainedModel:
+        """Load the model, with a language-model head if its class has one and it is wanted."""
+        import torch
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+        config = self.config()
+        has_head = with_head and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        builder = AutoModelForCausalLM if has_head else auto_class(config)
+        model: Any = builder.from_pretrained(
+            self.folder, dtype=getattr(torch, self.dtype), use_safetensors=True, local_files_only=True
+        )
+        return model.to(self.device).eval()  # type: ignore[no-any-return]  # `Any`: untyped upstream
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer: a new one each time, for peers set its padding as they like."""
@@ -69,14 +111,11 @@ class Setup:
         return found
 
 
-def check_model(name: str) -> None:
-    """Refuse a name that is no model here, before anything is loaded.
+def use_threads(setup: Setup) -> None:
+    """Give torch its threads."""
+    import torch
 
-    Raises:
-        UnknownNameError: If it is neither the demo, a shape, nor a folder; names close matches.
-    """
-    if name != "demo" and name not in SHAPES and not Path(name).expanduser().is_dir():
-        raise UnknownNameError("model", name, ("demo", *SHAPES), hint="Or give an existing model folder.")
+    torch.set_num_threads(setup.threads)
 
 
 def settle(dtype: str | None, device: str | None) -> tuple[str, str]:
@@ -93,7 +132,7 @@ def settle(dtype: str | None, device: str | None) -> tuple[str, str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back the bars and notes of transformers while models load; there is one for every contestant."""
+    """Hold back the bars and notes of transformers while models load; there is one for every entry."""
     from transformers.utils import logging as upstream
 
     verbosity, bars = upstream.get_verbosity(), upstream.is_progress_bar_enabled()
@@ -122,19 +161,7 @@ class Weights:
     @cached_property
     def whole(self) -> PreTrainedModel:
         """The model as it was built: with a head if one was wanted and its class has one."""
-        setup = self.setup
-        config = setup.config()
-        if setup.is_random:
-            return build_random(config, setup.dtype, setup.device, with_head=self._with_head)
-        import torch
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
-
-        has_head = self._with_head and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
-        builder = AutoModelForCausalLM if has_head else auto_class(config)
-        model: Any = builder.from_pretrained(
-            setup.folder, dtype=getattr(torch, setup.dtype), use_safetensors=True, local_files_only=True
-        )
-        return model.to(setup.device).eval()  # type: ignore[no-any-return]  # `Any`: untyped upstream
+        return self.setup.build(with_head=self._with_head)
 
     @cached_property
     def base(self) -> PreTrainedModel:

@@ -1,8 +1,9 @@
-"""`moee bench`: speed, memory and percent of peak, beside peers on the same weights."""
+"""`moee bench`: speed, memory and percent of peak, in a checkout beside peers on the same weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +11,16 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_table, print_text
-from moee.errors import InputError, OutputError, check_choice
+from moee.errors import InputError, OutputError, UnknownNameError, check_choice
 from moee.files.atomic import atomic_file, check_writable
 
 if TYPE_CHECKING:
+    from moee.bench.checkout import Rivals
+    from moee.bench.run import Options
     from moee.bench.weights import Setup
+
+SHAPES = ("olmoe", "qwen1.5-moe", "deepseek-moe")
+"""Models of random weights that a checkout has."""
 
 
 def bench(
@@ -28,19 +34,25 @@ def bench(
     ] = None,
     workload: Annotated[str, typer.Option(metavar="short|mixed|single", help="What is encoded; see below.")] = "short",
     texts: Annotated[int | None, typer.Option(min=1, help="How many; 256 short, 64 mixed, 20 single.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each entry.")] = 3,
     peers: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="A,B|all|none",
-            help="original, transformers, sentence-transformers, sentence-transformers-dense, llama-cpp.",
+            help="original, transformers, sentence-transformers, sentence-transformers-dense, llama-cpp. "
+            "In a checkout alone, there all by default.",
         ),
-    ] = "all",
-    precision: Annotated[str, typer.Option(metavar="exact,int8", help="How moee computes.")] = "exact,int8",
-    law: Annotated[
-        str | None,
-        typer.Option(metavar="tokens,length,experts|all", help="Measure the law of cost instead; no peers."),
     ] = None,
+    precision: Annotated[str, typer.Option(metavar="exact,int8", help="How moee computes.")] = "exact,int8",
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tokens,length,experts|all",
+            help="Measure how time grows with a quantity instead; no peers. In a checkout alone.",
+        ),
+    ] = None,
+    law: Annotated[str | None, typer.Option(hidden=True)] = None,
+    rounds: Annotated[int | None, typer.Option(hidden=True)] = None,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a batch of ours.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; its own choice if not given.")] = None,
     dtype: options.Dtype = None,
@@ -51,13 +63,15 @@ def bench(
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it: FILE.png and FILE.svg.")] = None,
 ) -> None:
-    """Measure speed and memory beside peers on the same weights.
+    """Measure speed and memory, in a checkout beside peers on the same weights.
 
-    Contestants take turns. A speed is shown with its percent of peak: the operations that were carried out, against
+    Entries are timed in turn. A speed is shown with its percent of peak: the operations that were carried out, against
     what a large matrix product of the same dtype reaches on the same threads just before. All must return the same
     hidden states before anything is timed.
 
-    olmoe, qwen1.5-moe and deepseek-moe have the widths of the published models, fewer layers, and random weights.
+    Peers, scaling, and the models of random weights are in the folder benchmarks of the repository, which an installed
+    package does not have. olmoe, qwen1.5-moe and deepseek-moe have the widths of the published models, fewer layers,
+    and random weights.
 
     \b
     Workloads:
@@ -69,24 +83,25 @@ def bench(
     Examples:
       moee bench
       moee bench -m olmoe --layers 4 --workload mixed --json olmoe-mixed.json
-      moee bench --law all --plot cost-law
+      moee bench --scaling all --plot scaling
     """
-    from moee.bench.contestants import choose
-    from moee.bench.law import choose_laws
-    from moee.bench.weights import Setup, check_model, settle
+    from moee.bench.entries import choose_ours
+    from moee.bench.run import Options
+    from moee.bench.weights import settle
     from moee.bench.workloads import WORKLOADS
 
-    check_model(model)
+    _refuse_old_names(law=law, rounds=rounds)
+    rivals = _rivals(model, peers, scaling)
     for path in (json_file, *_plots(plot)):
         if path is not None:
             _make_room(path)
     if gguf is not None and not gguf.is_file():
         raise InputError(f"--gguf is {str(gguf)!r}: there is no such file.")
-    contestants = tuple(choose(peers, precision))
+    names = (*choose_ours(precision), *_peers(peers, rivals))
     check_choice("workload", workload, WORKLOADS)
-    laws = choose_laws(law) if law is not None else []
+    quantities = rivals.choose_scaling(scaling) if rivals and scaling is not None else []
     chosen_dtype, chosen_device = settle(dtype, device)
-    setup = Setup(
+    setup = _setup_class(model, rivals)(
         model=model,
         layers=layers,
         dtype=chosen_dtype,
@@ -95,14 +110,63 @@ def bench(
         batch_tokens=batch_tokens,
         gguf=gguf,
     )
-    document = _laws(laws, setup, rounds) if laws else _speeds(setup, contestants, workload, texts, rounds)
+    if rivals and quantities:
+        document = _scaling(rivals, quantities, setup, repeats)
+    else:
+        wanted = Options(entries=names, workload=workload, texts=texts, repeats=repeats)
+        document = _speeds(setup, wanted, rivals)
     if json_file is not None:
         with atomic_file(json_file) as temporary:
             temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if plot is not None:
         from moee.bench.plots import write_plot
 
-        note(f"Figure: {' and '.join(path.name for path in write_plot(document, plot))}")
+        draw, panels = (rivals.draw_scaling, len(quantities)) if rivals and quantities else (None, 2)
+        note(f"Figure: {' and '.join(path.name for path in write_plot(document, plot, draw, panels=panels))}")
+
+
+def _refuse_old_names(*, law: str | None, rounds: int | None) -> None:
+    """Say what an option of an earlier release is called."""
+    for old, value, new in (("--law", law, "--scaling"), ("--rounds", rounds, "--repeats")):
+        if value is not None:
+            raise InputError(f"{old} is called {new}. Give {new} {value}.")
+
+
+def _rivals(model: str, peers: str | None, scaling: str | None) -> Rivals | None:
+    """Return what a checkout adds; asking for it by name where there is none is an error, which says what is missing.
+
+    Raises:
+        InputError: If an option needs the checkout and there is none.
+        UnknownNameError: If the model is neither the demo, a shape, nor a folder; names close matches.
+    """
+    from moee.bench.checkout import find_rivals, require_rivals
+
+    rivals = find_rivals()
+    if scaling is not None:
+        rivals = require_rivals("--scaling")
+    if peers not in (None, "none"):
+        rivals = require_rivals("--peers")
+    if model in SHAPES:
+        rivals = require_rivals(f"The model {model!r} of random weights")
+    elif model != "demo" and not Path(model).expanduser().is_dir():
+        raise UnknownNameError("model", model, ("demo", *SHAPES), hint="Or give an existing model folder.")
+    return rivals
+
+
+def _peers(peers: str | None, rivals: Rivals | None) -> list[str]:
+    from moee.bench.entries import choose_peers
+
+    if rivals is None:
+        if peers is None:
+            note("Peers are not measured: they are in a checkout of the repository, not in the installed package.")
+        return []
+    return choose_peers(peers or "all", list(rivals.peers))
+
+
+def _setup_class(model: str, rivals: Rivals | None) -> Callable[..., Setup]:
+    from moee.bench.weights import Setup
+
+    return rivals.shape_setup if rivals and model in SHAPES else Setup
 
 
 def _make_room(path: Path) -> None:
@@ -129,14 +193,11 @@ def _plots(plot: Path | None) -> list[Path]:
     return plot_files(plot)
 
 
-def _speeds(
-    setup: Setup, contestants: tuple[str, ...], workload: str, texts: int | None, rounds: int
-) -> dict[str, Any]:
-    from moee.bench import rounds as benchmark
+def _speeds(setup: Setup, wanted: Options, rivals: Rivals | None) -> dict[str, Any]:
+    from moee.bench import run as benchmark
     from moee.bench import tables
 
-    wanted = benchmark.Options(contestants=contestants, workload=workload, texts=texts, rounds=rounds)
-    document = benchmark.run(setup, wanted)
+    document = benchmark.run(setup, wanted, rivals)
     for line in (*tables.about_model(document), *tables.about_workload(document)):
         print_text(line)
     print_text()
@@ -149,10 +210,7 @@ def _speeds(
     return document
 
 
-def _laws(laws: list[str], setup: Setup, rounds: int) -> dict[str, Any]:
-    from moee.bench import tables
-    from moee.bench.law import run_laws
-
-    document = run_laws(laws, setup, rounds)
-    print_table(tables.LAW_COLUMNS, tables.law_rows(document))
+def _scaling(rivals: Rivals, quantities: list[str], setup: Setup, repeats: int) -> dict[str, Any]:
+    document = rivals.run_scaling(quantities, setup, repeats)
+    print_table(rivals.scaling_columns, rivals.scaling_rows(document))
     return document

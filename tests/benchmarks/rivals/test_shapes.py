@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rivals.shapes import SHAPES, build_random, choose_layers, needed_bytes
 
-from moee.bench.shapes import SHAPES, build_random, choose_layers, needed_bytes
 from moee.errors import InputError
 from tests.architectures.tiny import SEQUENCES, tiny_config
 

@@ -1,17 +1,17 @@
-"""See that contestants run the same token ids and compute the same vectors, before any of them is timed."""
+"""See that entries run the same token ids and compute the same vectors, before any of them is timed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from moee.bench.contestants import ENTRIES, OURS, Vectors
-from moee.bench.seats import Seat
+from moee.bench.entries import OURS, Entry, Vectors
+from moee.bench.worker import Worker
 from moee.bench.workloads import Workload
 from moee.errors import MoEEError
 from moee.method.similarity import similarity_pairwise
@@ -20,13 +20,12 @@ from moee.types import Array
 logger = logging.getLogger("moee")
 
 _PROBES = 16
-"""Texts on which contestants are compared."""
+"""Texts on which entries are compared."""
 _LEAST_COSINE = 0.999
 _LEAST_COSINE_INT8 = 0.9
-"""Of the median. int8 rounds every activation, which costs far less than this; a wrong kernel costs more."""
-
-Entrants = dict[str, Seat]
-"""By name, in the order of their turns."""
+"""Limit of the median. int8 rounds every activation, which costs far less than this; a wrong kernel costs more."""
+Workers = dict[str, Worker]
+"""Entries at work by name, in the order of the tables."""
 
 
 class DisagreementError(MoEEError):
@@ -34,47 +33,52 @@ class DisagreementError(MoEEError):
 
 
 def compare(
-    seats: Entrants, workload: Workload, ids: Sequence[Sequence[int]], reasons: dict[str, str]
+    workers: Workers,
+    entries: Mapping[str, Entry],
+    workload: Workload,
+    ids: Sequence[Sequence[int]],
+    reasons: dict[str, str],
 ) -> dict[str, Any]:
-    """Compare all contestants with the first exact one; who differs loses the seat.
+    """Compare all entries with the first exact one; who differs does not take part.
 
     Args:
-        seats: A peer that differs is closed and taken out.
+        workers: A peer that differs is closed and taken out.
+        entries: The row of each.
         workload: Its first texts are run.
         ids: Token ids of its texts, prompt included.
         reasons: Gets the reason of a peer that was taken out, by name.
 
     Returns:
-        A JSON object: the reference, a digest of the token ids, and for each other contestant the median and the
+        A JSON object: the reference, a digest of the token ids, and for each other entry the median and the
         smallest cosine to the reference, of hidden states and (where it has any) router logits.
 
     Raises:
         DisagreementError: If one of ours differs.
     """
     texts = workload.texts[:_PROBES]
-    reference = next((name for name in seats if ENTRIES[name].is_exact and ENTRIES[name].same_model), None)
-    expected = seats[reference].vectors(texts) if reference is not None else None
+    reference = next((name for name in workers if entries[name].is_exact and entries[name].same_model), None)
+    expected = workers[reference].vectors(texts) if reference is not None else None
     found: dict[str, Any] = {"reference": reference, "texts": len(texts), "token_ids": token_digest(ids), "with": {}}
-    for name in list(seats):
-        if not ENTRIES[name].same_model:
+    for name in list(workers):
+        if not entries[name].same_model:
             continue
-        if token_digest(seats[name].token_ids(workload.texts)) != found["token_ids"]:
-            _turn_away(name, "it does not run the same token ids", seats, reasons)
+        if token_digest(workers[name].token_ids(workload.texts)) != found["token_ids"]:
+            _turn_away(name, "it does not run the same token ids", workers, reasons)
         elif expected is not None and name != reference:
-            found["with"][name] = cosines = _cosines(expected, seats[name].vectors(texts))
-            least = _LEAST_COSINE if ENTRIES[name].is_exact else _LEAST_COSINE_INT8
+            found["with"][name] = cosines = _cosines(expected, workers[name].vectors(texts))
+            least = _LEAST_COSINE if entries[name].is_exact else _LEAST_COSINE_INT8
             medians = [each["median"] for each in cosines.values()]
             if min(medians) < least:
                 said = f"median cosine {min(medians):.4f} to {reference} on {len(texts)} texts, under {least}"
-                _turn_away(name, f"it computes something else ({said})", seats, reasons)
+                _turn_away(name, f"it computes something else ({said})", workers, reasons)
     return found
 
 
-def _turn_away(name: str, reason: str, seats: Entrants, reasons: dict[str, str]) -> None:
+def _turn_away(name: str, reason: str, workers: Workers, reasons: dict[str, str]) -> None:
     if name in OURS:
         raise DisagreementError(f"{name} was not timed: {reason}. A speed of other vectors says nothing.")
     logger.warning("%s: %s", name, reason)
-    seats.pop(name).close()
+    workers.pop(name).close()
     reasons[name] = reason
 
 

@@ -8,13 +8,16 @@ uniformly, trained ones do not: more experts are hit here by few tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from moee.architectures import architecture_for
+from moee.backends.checkpoint.support import auto_class, register_native, resolve_folder
+from moee.bench.weights import Setup
 from moee.errors import InputError
-from moee.memory import format_size
+from moee.memory import available_bytes, format_size
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +34,7 @@ class Shape:
 
     Attributes:
         title: The model's name.
-        model_type: Of its configuration.
+        model_type: The `model_type` of its configuration.
         default_layers: Layers that are built unless told otherwise.
         config: Keys of the published `config.json` that differ from the class's defaults, all layers.
         source: Where the configuration was published.
@@ -123,16 +126,70 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 """By the name that `moee bench -m` takes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeSetup(Setup):
+    """A shape of `SHAPES` with some of its layers, and the tokenizer of the demo."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random numbers."""
+        return True
+
+    @property
+    def name(self) -> str:
+        """The key of the shape."""
+        return self.model
+
+    @property
+    def title(self) -> str:
+        """The name of the published model."""
+        return SHAPES[self.model].title
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the demo, whose tokenizer a shape borrows."""
+        return resolve_folder("demo")
+
+    def config(self) -> Any:
+        """Return the configuration. `Any`: transformers leaves it untyped."""
+        return shape_config(self.model, self.layers)
+
+    def published_config(self) -> Any:
+        """Return the configuration with all layers of the published model."""
+        return shape_config(self.model)
+
+    def settled(self, *, with_int8: bool = False) -> tuple[Self, str]:
+        """Return the setup with the layers that fit in memory, and a sentence if they are fewer than the default.
+
+        Args:
+            with_int8: Whether a copy in 8 bits stands beside the shared model.
+
+        Raises:
+            InputError: If what was asked for does not fit.
+        """
+        free = available_bytes() if self.device == "cpu" else _device_free(self.device)
+        layers, note = choose_layers(self.model, self.layers, self.element_bytes + with_int8, free)
+        return replace(self, layers=layers), note
+
+    def build(self, *, with_head: bool) -> PreTrainedModel:
+        """Build the model of random numbers."""
+        return build_random(self.config(), self.dtype, self.device, with_head=with_head)
+
+
+def _device_free(device: str) -> int | None:
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0]) if device.startswith("cuda") else None
+
+
 def shape_config(name: str, layers: int | None = None) -> Any:
-    """Return a configuration of a shape. `Any`: of transformers, untyped upstream.
+    """Return a configuration of a shape. `Any`: transformers leaves it untyped.
 
     Args:
         name: A key of `SHAPES`.
         layers: Fewer than the published model has; None for all.
     """
     from transformers import AutoConfig
-
-    from moee.backends.checkpoint.support import register_native
 
     shape = SHAPES[name]
     register_native(architecture_for(shape.model_type))
@@ -163,7 +220,7 @@ def needed_bytes(name: str, layers: int, element_bytes: int) -> int:
     Args:
         name: A key of `SHAPES`.
         layers: That are built.
-        element_bytes: Of a weight in a layer, copies in another precision included: 4 in float32.
+        element_bytes: Bytes of a weight in a layer, copies in another precision included: 4 in float32.
     """
     from moee.bench.work import model_cost
 
@@ -209,9 +266,9 @@ def build_random(config: Any, dtype: str, device: str = "cpu", *, with_head: boo
     """Build a model with random weights, the same for the same configuration.
 
     Args:
-        config: Of transformers.
+        config: A configuration of transformers.
         dtype: A name such as `"float32"`.
-        device: Of torch.
+        device: A device of torch.
         with_head: With a language-model head where transformers has such a class; see `peers`.
 
     Returns:
@@ -220,8 +277,6 @@ def build_random(config: Any, dtype: str, device: str = "cpu", *, with_head: boo
     import torch
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
-
-    from moee.backends.checkpoint.support import auto_class
 
     has_head = with_head and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     builder = AutoModelForCausalLM if has_head else auto_class(config)

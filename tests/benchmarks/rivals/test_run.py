@@ -10,26 +10,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rivals import RIVALS
+from rivals.peers import PEERS
+from rivals.shapes import SHAPES
+from rivals.workers import OwnProcess, WorkerError
 
 from moee.backends.int8 import is_available
 from moee.bench import tables
-from moee.bench.agreement import DisagreementError, compare, token_digest
-from moee.bench.contestants import ENTRIES, PEERS, Vectors, build, choose, prompts_of, why_not
-from moee.bench.rounds import Options, fit, run
-from moee.bench.seats import LocalSeat, RemoteSeat, SeatError, Turn
-from moee.bench.shapes import SHAPES
-from moee.bench.weights import Setup, Weights, check_model
+from moee.bench.entries import OURS, Runner, Vectors, choose_ours, choose_peers, prompts_of
+from moee.bench.run import Options, run
+from moee.bench.same_vectors import DisagreementError, compare, token_digest
+from moee.bench.weights import Setup, Weights
+from moee.bench.worker import LocalWorker, Repeat
 from moee.bench.workloads import Workload, make_workload
 from moee.errors import InputError, UnknownNameError
 from tests.bench.conftest import GOLDEN, TinySetup
-from tests.bench.gguf_file import write_gguf
+from tests.benchmarks.rivals.gguf_file import write_gguf
 
+ENTRIES = {**OURS, **PEERS}
 SHARED = ("moee", "original", "transformers")
 WITH_SENTENCE_TRANSFORMERS = (*SHARED, "sentence-transformers")
 
 
+def build(name: str, setup: Setup, weights: Weights | None = None) -> Runner:
+    return ENTRIES[name].open(setup, weights)
+
+
 def measured(setup: Setup, *names: str, **options: Any) -> dict[str, Any]:
-    document = run(setup, Options(contestants=names, **{"texts": 6, "rounds": 1, "processes": "shared", **options}))
+    wanted = Options(entries=names, **{"texts": 6, "repeats": 1, "processes": "shared", **options})
+    document = run(setup, wanted, RIVALS)
     read: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
     assert read == document, "what is written is what is read"
     return read
@@ -130,7 +139,7 @@ def test_a_class_without_a_head_gets_one_for_the_original_way() -> None:
 
 
 def test_one_sentence_at_a_time_has_latencies(golden: Setup) -> None:
-    document = measured(golden, "moee", "transformers", workload="single", texts=3, rounds=2)
+    document = measured(golden, "moee", "transformers", workload="single", texts=3, repeats=2)
     for record in document["contestants"]:
         assert [len(turn["latencies"]) for turn in record["turns"]] == [3, 3]
         assert [turn["passes"] for turn in record["turns"]] == [3, 3]
@@ -142,7 +151,7 @@ def test_one_sentence_at_a_time_has_latencies(golden: Setup) -> None:
 def test_llama_cpp_runs_a_file_of_the_same_weights(golden: Setup, tmp_path: Path) -> None:
     pytest.importorskip("llama_cpp")
     setup = replace(golden, gguf=write_gguf(GOLDEN, tmp_path / "golden.gguf"))
-    assert why_not("llama-cpp", setup) is None
+    assert PEERS["llama-cpp"].why_not(setup) is None
     found = measured(setup, "moee", "llama-cpp")
     assert [each["name"] for each in found["contestants"]] == ["moee", "llama-cpp"]
     assert found["agreement"]["with"]["llama-cpp"]["hidden"]["smallest"] > 0.99999
@@ -159,27 +168,27 @@ def test_each_can_have_a_process_of_its_own(golden: Setup) -> None:
 @pytest.mark.slow
 def test_a_process_that_cannot_build_says_why(golden: Setup) -> None:
     broken = Setup(model="/no/such/folder", layers=None, dtype="float32", device="cpu", threads=1)
-    with pytest.raises(SeatError, match=r"transformers: Unknown model '/no/such/folder'"):
-        RemoteSeat("transformers", broken)
-    seat = RemoteSeat("transformers", golden)
-    with pytest.raises(SeatError, match="transformers: ValueError: need at least one array"):
-        seat.vectors([])
-    assert seat.token_ids(["a cat"]) == build("moee", golden).token_ids(["a cat"])
-    seat.close()
+    with pytest.raises(WorkerError, match=r"transformers: Unknown model '/no/such/folder'"):
+        OwnProcess("transformers", broken)
+    worker = OwnProcess("transformers", golden)
+    with pytest.raises(WorkerError, match="transformers: ValueError: need at least one array"):
+        worker.vectors([])
+    assert worker.token_ids(["a cat"]) == build("moee", golden).token_ids(["a cat"])
+    worker.close()
 
 
 class Planted:
-    """A seat whose vectors or ids are not those of the model."""
+    """A worker whose vectors or ids are not those of the model."""
 
-    def __init__(self, seat: LocalSeat, *, ids: bool = False) -> None:
-        self._seat, self._ids, self.closed = seat, ids, False
+    def __init__(self, worker: LocalWorker, *, ids: bool = False) -> None:
+        self._worker, self._ids, self.closed = worker, ids, False
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        found = self._seat.token_ids(texts)
+        found = self._worker.token_ids(texts)
         return [[*each[:-1], each[-1] + 1] for each in found] if self._ids else found
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        found = self._seat.vectors(texts)
+        found = self._worker.vectors(texts)
         return found if self._ids else Vectors(found.hidden[:, ::-1].copy(), found.routers)
 
     def facts(self) -> dict[str, Any]:
@@ -188,7 +197,7 @@ class Planted:
     def warm_up(self, texts: Sequence[str]) -> None:
         raise AssertionError("who disagrees is not warmed up")
 
-    def turn(self, texts: Sequence[str], *, one_by_one: bool) -> Turn:
+    def repeat(self, texts: Sequence[str], *, one_by_one: bool) -> Repeat:
         raise AssertionError("who disagrees is not timed")
 
     def close(self) -> None:
@@ -200,21 +209,22 @@ class Planted:
 )
 def test_who_computes_something_else_is_turned_away(golden: Setup, ids: bool, reason: str) -> None:
     weights = Weights(golden, with_head=False)
-    ours = LocalSeat(build("moee", golden, weights), golden)
+    ours = LocalWorker(build("moee", golden, weights), golden)
     tokenizer = golden.tokenizer()
     load: Workload = make_workload("short", 4, lambda texts: tokenizer(list(texts))["input_ids"])
     expected = tokenizer(prompts_of(load.texts))["input_ids"]
-    wrong = Planted(LocalSeat(build("transformers", golden, weights), golden), ids=ids)
-    seats: dict[str, Any] = {"moee": ours, "transformers": wrong}
+    wrong = Planted(LocalWorker(build("transformers", golden, weights), golden), ids=ids)
+    workers: dict[str, Any] = {"moee": ours, "transformers": wrong}
     reasons: dict[str, str] = {}
-    assert compare(seats, load, expected, reasons)["token_ids"] == token_digest(expected)
-    assert list(seats) == ["moee"]
+    assert compare(workers, ENTRIES, load, expected, reasons)["token_ids"] == token_digest(expected)
+    assert list(workers) == ["moee"]
     assert wrong.closed
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(reasons["transformers"])
     with pytest.raises(DisagreementError, match=f"moee was not timed: .*{reason}"):
         compare(
-            {"transformers": LocalSeat(build("transformers", golden, weights), golden), "moee": wrong},
+            {"transformers": LocalWorker(build("transformers", golden, weights), golden), "moee": wrong},
+            ENTRIES,
             load,
             expected,
             {},
@@ -232,21 +242,20 @@ def test_a_batch_of_the_original_way_is_cut_to_fit_memory(golden: Setup) -> None
 
 
 def test_names_are_checked_with_close_matches() -> None:
-    assert choose("all", "exact,int8") == list(ENTRIES)
-    assert choose("none", "exact") == ["moee"]
-    assert choose("transformers, original", "exact") == ["moee", "original", "transformers"]
-    assert choose("none", "int8") == ["moee-int8"]
+    known = list(PEERS)
+    assert choose_ours("exact,int8") == list(OURS)
+    assert choose_ours("int8") == ["moee-int8"]
+    assert choose_peers("all", known) == known
+    assert choose_peers("none", known) == []
+    assert choose_peers("transformers, original", known) == ["original", "transformers"]
     with pytest.raises(UnknownNameError, match="Did you mean 'transformers'"):
-        choose("transformer", "exact")
+        choose_peers("transformer", known)
     with pytest.raises(UnknownNameError, match="Did you mean 'exact'"):
-        choose("none", "exat")
-    with pytest.raises(UnknownNameError, match="Did you mean 'olmoe'"):
-        check_model("olmo")
-    check_model(str(GOLDEN))
+        choose_ours("exat")
 
 
 def test_every_peer_that_cannot_run_has_a_reason(golden: Setup) -> None:
-    reasons = {name: why_not(name, golden) for name in PEERS}
+    reasons = {name: entry.why_not(golden) for name, entry in PEERS.items()}
     assert reasons["original"] is None
     assert reasons["transformers"] is None
     assert reasons["llama-cpp"] is not None
@@ -254,8 +263,8 @@ def test_every_peer_that_cannot_run_has_a_reason(golden: Setup) -> None:
 
 
 def test_wrong_options_are_refused(golden: Setup) -> None:
-    with pytest.raises(InputError, match="--rounds is 0"):
-        run(golden, Options(contestants=("moee",), rounds=0))
+    with pytest.raises(InputError, match="--repeats is 0"):
+        run(golden, Options(entries=("moee",), repeats=0))
     layered = Setup(model=str(GOLDEN), layers=2, dtype="float32", device="cpu", threads=1)
     with pytest.raises(InputError, match="--layers is for models of random weights"):
-        fit(layered)
+        layered.settled()

@@ -1,10 +1,11 @@
-"""Who takes part: ours, and what is common to all. Peers are in `peers`."""
+"""Who takes part: a row for each entry, and ours. The rows of peers are in `benchmarks/rivals` of a checkout."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,7 +30,7 @@ _CALIBRATION_TEXTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """What a contestant returns for texts, to see that it does the same work as the others.
+    """What an entry returns for texts, to see that it does the same work as the others.
 
     Attributes:
         hidden: Hidden state of the last token after the final norm, `(texts, hidden_size)` float32.
@@ -41,8 +42,8 @@ class Vectors:
     routers: Array | None
 
 
-class Contestant(Protocol):
-    """Turns texts into vectors, its own way."""
+class Runner(Protocol):
+    """An entry that is built: it turns texts into vectors, its own way."""
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids that it runs for each text, prompt included and padding not."""
@@ -76,101 +77,35 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A contestant before it is built.
+    """One that can take part, before it is built.
 
     Attributes:
         gives: `"HS + RW"` or `"HS"`.
         about: How it works, in a sentence.
-        package: That must be installed; empty for none.
-        is_exact: Its vectors must be those of the others, up to rounding.
-        same_model: It runs the model that the others run.
+        open: Builds it, from what to load and a model to share; without the latter it loads its own.
+        lacks: Says why it cannot take part in a setup; None if it can.
+        package: Name of a package that must be installed; empty for none.
+        is_exact: Whether its vectors must be those of the others, up to rounding.
+        same_model: Whether it runs the model that the others run.
     """
 
     gives: str
     about: str
+    open: Callable[[Setup, Weights | None], Runner]
+    lacks: Callable[[Setup], str | None] = lambda _setup: None
     package: str = ""
     is_exact: bool = True
     same_model: bool = True
 
-
-OURS = ("moee", "moee-int8")
-ENTRIES: Mapping[str, Entry] = MappingProxyType(
-    {
-        "moee": Entry("HS + RW", "MoEE.encode, default recipe: calibrated and fused"),
-        "moee-int8": Entry("HS + RW", "the same with precision='int8'", is_exact=False),
-        "original": Entry(
-            "HS + RW",
-            "the way of the paper's code: language-model head over all tokens, batches of 128 texts in their order "
-            "padded on the left, every layer's states and every token's router rows kept",
-        ),
-        "transformers": Entry(
-            "HS + RW", "base model with output_router_logits=True, sorted by length, batches of 32 texts"
-        ),
-        "sentence-transformers": Entry(
-            "HS", "last-token pooling over the same weights, its own sorting, batches of 32", "sentence_transformers"
-        ),
-        "sentence-transformers-dense": Entry(
-            "HS",
-            "the same over the dense model that the demo was carved from: other vectors",
-            "sentence_transformers",
-            same_model=False,
-        ),
-        "llama-cpp": Entry("HS", "llama-cpp-python's embed() over a GGUF file of the same weights", "llama_cpp"),
-    }
-)
-"""Everyone who can take part, in the order of the tables."""
-PEERS = tuple(name for name in ENTRIES if name not in OURS)
-PRECISIONS = ("exact", "int8")
-
-
-def choose(peers: str, precision: str) -> list[str]:
-    """Return the contestants that two options name.
-
-    Args:
-        peers: Names with commas, `"all"` or `"none"`.
-        precision: `"exact"`, `"int8"`, or both with a comma.
-
-    Raises:
-        UnknownNameError: If a name is not one of them; suggests close matches.
-    """
-    named = [each.strip() for each in precision.split(",") if each.strip()]
-    for each in named:
-        check_choice("precision", each, PRECISIONS)
-    if not named:
-        raise InputError(f"--precision is {precision!r}; choose from: {', '.join(PRECISIONS)}.")
-    ours = [name for name, each in zip(OURS, PRECISIONS, strict=True) if each in named]
-    if peers in ("all", "none"):
-        return [*ours, *(PEERS if peers == "all" else ())]
-    wanted = [each.strip() for each in peers.split(",") if each.strip()]
-    for each in wanted:
-        check_choice("peer", each, (*PEERS, "all", "none"))
-    return [*ours, *(name for name in PEERS if name in wanted)]
-
-
-def why_not(name: str, setup: Setup) -> str | None:
-    """Return why a contestant cannot take part here; None if it can."""
-    entry = ENTRIES[name]
-    if entry.package and find_spec(entry.package) is None:
-        return f"{entry.package} is not installed"
-    if name == "moee-int8":
-        return _why_not_int8(setup)
-    if name == "sentence-transformers-dense" and setup.model != "demo":
-        return "only the demo was carved from a dense model"
-    if name == "llama-cpp" and setup.gguf is None:
-        return "no GGUF file of these weights was given (--gguf FILE)"
-    if name == "llama-cpp" and setup.device != "cpu":
-        return f"it was not set up for {setup.device}"
-    return None
-
-
-def _why_not_int8(setup: Setup) -> str | None:
-    from moee.backends.int8 import is_available
-
-    return f"8 bits are for the CPU, not {setup.device}" if setup.device != "cpu" else is_available()
+    def why_not(self, setup: Setup) -> str | None:
+        """Return why it cannot take part here; None if it can."""
+        if self.package and find_spec(self.package) is None:
+            return f"{self.package} is not installed"
+        return self.lacks(setup)
 
 
 def prompts_of(texts: Sequence[str]) -> list[str]:
-    """Return the prompts that every contestant runs."""
+    """Return the prompts that every entry runs."""
     template = resolve_prompt(PROMPT)
     return [render(template, text) for text in texts]
 
@@ -186,19 +121,19 @@ class Ours:
         self._backend: Any = model._backend  # its counter and its tokenizer are no part of the public class
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """See `Contestant`."""
+        """See `Runner`."""
         ids: list[list[int]] = self._backend.tokenize(prompts_of(texts))
         return ids
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """See `Contestant`. Nothing is left to settle."""
+        """See `Runner`. Nothing is left to settle."""
 
     def encode(self, texts: Sequence[str]) -> object:
-        """See `Contestant`."""
+        """See `Runner`."""
         return self._model.encode(texts)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """See `Contestant`."""
+        """See `Runner`."""
         views = self._model.with_settings(scoring="softmax").encode_views(texts)
         # softmax forgets only what a layer's logits have in common
         logits = np.log(np.maximum(views.routing_weights, np.finfo(np.float32).tiny))
@@ -206,14 +141,14 @@ class Ours:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Contestant`."""
+        """See `Runner`."""
         found: dict[str, Any] = {"batch_tokens": self._model._batch_tokens}
         if self._needs_statistics:
             found["statistics"] = f"fitted on {_CALIBRATION_TEXTS} sentences: enough for the speed, not for quality"
         return found
 
     def take_work(self) -> dict[str, int] | None:
-        """See `Contestant`."""
+        """See `Runner`."""
         work = getattr(self._backend, "work", None)
         if work is None:
             return None
@@ -222,7 +157,7 @@ class Ours:
         return counted
 
     def passes(self, texts: Sequence[str]) -> int:
-        """See `Contestant`. A lower bound: batches that are full to the last token."""
+        """See `Runner`. A lower bound: batches that are full to the last token."""
         tokens = sum(len(ids) for ids in self.token_ids(texts))
         return max(1, -(-tokens // self._model._batch_tokens))
 
@@ -233,17 +168,16 @@ def centred(logits: Array, widths: Sequence[int]) -> Array:
     return np.concatenate([part - part.mean(axis=1, keepdims=True) for part in parts], axis=1).astype(np.float32)
 
 
-def open_ours(name: str, setup: Setup, weights: Weights | None) -> Ours:
+def open_ours(setup: Setup, weights: Weights | None, *, int8: bool = False) -> Ours:
     """Build one of ours.
 
     Args:
-        name: `"moee"` or `"moee-int8"`.
         setup: What to load.
         weights: A model to share; None loads its own, as a user would.
+        int8: Whether it multiplies in 8 bits.
     """
     from moee.embedder import MoEE
 
-    int8 = name == "moee-int8"
     if weights is not None:
         base = int8_twin(weights.base) if int8 else weights.base
         model = MoEE.from_model(base, setup.tokenizer(), batch_tokens=setup.batch_tokens)
@@ -276,23 +210,58 @@ def int8_twin(model: PreTrainedModel) -> PreTrainedModel:
     return twin
 
 
-def build(name: str, setup: Setup, weights: Weights | None = None) -> Contestant:
-    """Build a contestant.
+def _lacks_int8(setup: Setup) -> str | None:
+    from moee.backends.int8 import is_available
+
+    return f"8 bits are for the CPU, not {setup.device}" if setup.device != "cpu" else is_available()
+
+
+OURS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "moee": Entry("HS + RW", "MoEE.encode, default recipe: calibrated and fused", open_ours),
+        "moee-int8": Entry(
+            "HS + RW",
+            "the same with precision='int8'",
+            partial(open_ours, int8=True),
+            _lacks_int8,
+            is_exact=False,
+        ),
+    }
+)
+"""Ours, in the order of the tables."""
+PRECISIONS = ("exact", "int8")
+
+
+def choose_ours(precision: str) -> list[str]:
+    """Return the names of ours that `--precision` asks for.
 
     Args:
-        name: A key of `ENTRIES` that `why_not` has nothing against.
-        setup: What to load.
-        weights: A model to share; None loads its own.
-    """
-    if name in OURS:
-        return open_ours(name, setup, weights)
-    from moee.bench import peers
+        precision: `"exact"`, `"int8"`, or both with a comma.
 
-    openers: dict[str, Callable[[Setup, Weights | None], Contestant]] = {
-        "original": peers.open_original,
-        "transformers": peers.open_transformers,
-        "sentence-transformers": peers.open_sentence_transformers,
-        "sentence-transformers-dense": peers.open_dense,
-        "llama-cpp": peers.open_llama,
-    }
-    return openers[name](setup, weights)
+    Raises:
+        UnknownNameError: If a name is not one of them; suggests close matches.
+    """
+    named = [each.strip() for each in precision.split(",") if each.strip()]
+    for each in named:
+        check_choice("precision", each, PRECISIONS)
+    if not named:
+        raise InputError(f"--precision is {precision!r}; choose from: {', '.join(PRECISIONS)}.")
+    return [name for name, each in zip(OURS, PRECISIONS, strict=True) if each in named]
+
+
+def choose_peers(peers: str, known: Sequence[str]) -> list[str]:
+    """Return the names of peers that `--peers` asks for.
+
+    Args:
+        peers: Names with commas, `"all"` or `"none"`.
+        known: Names that there are, in the order of the tables.
+
+    Raises:
+        UnknownNameError: If a name is not one of them; suggests close matches.
+    """
+    if peers in ("all", "none"):
+        return list(known) if peers == "all" else []
+    wanted = [each.strip() for each in peers.split(",") if each.strip()]
+    for each in wanted:
+        check_choice("peer", each, (*known, "all", "none"))
+    return [name for name in known if name in wanted]

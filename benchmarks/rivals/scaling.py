@@ -1,4 +1,4 @@
-"""The law of cost: time against one quantity at a time, with a straight line through the medians.
+"""Scaling: time against one quantity at a time, with a straight line through the medians.
 
 A forward pass has no generation in it, so its time should be proportional to the tokens, hardly depend on how they are
 spread over texts, and grow with a token's experts by the same amount for each. This measures whether it is so.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.bench import machine
-from moee.bench.contestants import prompts_of
+from moee.bench.entries import prompts_of
 from moee.bench.figures import summary
-from moee.bench.rounds import fit as fit_memory
-from moee.bench.seats import use_threads
-from moee.bench.weights import Setup, Weights, quiet
+from moee.bench.plots import OURS_COLOUR
+from moee.bench.weights import Setup, Weights, quiet, use_threads
 from moee.bench.workloads import sentences, texts_of_lengths
 from moee.errors import InputError, check_choice
+from rivals.shapes import ShapeSetup
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from moee.embedder import MoEE
 
 logger = logging.getLogger("moee")
@@ -44,11 +46,11 @@ Case = tuple[float, int, Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class Quantity:
     """One quantity that time is measured against.
 
     Attributes:
-        title: Of the panel.
+        title: Title of the panel.
         axis: The quantity, with its unit.
         says: What was kept the same.
     """
@@ -58,60 +60,64 @@ class Law:
     says: str
 
 
-LAWS: Mapping[str, Law] = MappingProxyType(
+QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
     {
-        "tokens": Law("Total tokens", "tokens in all texts", "short sentences under the default prompt, more of them"),
-        "length": Law("Length of a text", "tokens in a text", "no prompt, the same number of tokens in all"),
-        "experts": Law("Active experts", "experts a token uses", "the widths of OLMoE, random weights, the same texts"),
+        "tokens": Quantity(
+            "Total tokens", "tokens in all texts", "short sentences under the default prompt, more of them"
+        ),
+        "length": Quantity("Length of a text", "tokens in a text", "no prompt, the same number of tokens in all"),
+        "experts": Quantity(
+            "Active experts", "experts a token uses", "the widths of OLMoE, random weights, the same texts"
+        ),
     }
 )
-"""By the name that `--law` takes."""
+"""By the name that `--scaling` takes."""
 
 
-def choose_laws(names: str) -> list[str]:
-    """Return the laws of an option: names with commas, or `"all"`.
+def choose_scaling(names: str) -> list[str]:
+    """Return the quantities of an option: names with commas, or `"all"`.
 
     Raises:
         UnknownNameError: If a name is not one of them; suggests close matches.
     """
     if names == "all":
-        return list(LAWS)
+        return list(QUANTITIES)
     wanted = [each.strip() for each in names.split(",") if each.strip()]
     for each in wanted:
-        check_choice("law", each, (*LAWS, "all"))
+        check_choice("quantity", each, (*QUANTITIES, "all"))
     if not wanted:
-        raise InputError(f"--law is {names!r}; choose from: {', '.join(LAWS)}, all.")
+        raise InputError(f"--scaling is {names!r}; choose from: {', '.join(QUANTITIES)}, all.")
     return wanted
 
 
-def run_laws(names: Sequence[str], setup: Setup, rounds: int) -> dict[str, Any]:
-    """Measure laws.
+def run_scaling(names: Sequence[str], setup: Setup, repeats: int) -> dict[str, Any]:
+    """Measure time against quantities.
 
     Args:
-        names: Keys of `LAWS`.
+        names: Keys of `QUANTITIES`.
         setup: The model of `tokens` and `length`; `experts` has a model of its own.
-        rounds: Turns of each point.
+        repeats: Timed passes of each point.
 
     Returns:
-        A JSON object: machine, and for each law its points, the line through them, and R^2.
+        A JSON object: machine, and for each quantity its points, the line through them, and R^2.
     """
-    if rounds < 1:
-        raise InputError(f"--rounds is {rounds}; it must be 1 or larger.")
+    if repeats < 1:
+        raise InputError(f"--repeats is {repeats}; it must be 1 or larger.")
     use_threads(setup)
     measured: dict[str, Any] = {}
     for name in names:
         if name == "experts":
-            measured[name] = measure_experts(setup, rounds)
+            measured[name] = measure_experts(setup, repeats)
         else:
-            fitted, _ = fit_memory(setup)
+            fitted, _ = setup.settled()
             model = _open(fitted)
             cases = token_cases(model, fitted) if name == "tokens" else length_cases(model, fitted)
-            measured[name] = measure(name, cases, rounds, fitted)
+            measured[name] = measure(name, cases, repeats, fitted)
     return {
         "kind": "law",
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine.describe(setup.device, setup.threads),
-        "rounds": rounds,
+        "rounds": repeats,
         "laws": measured,
     }
 
@@ -131,7 +137,7 @@ def token_cases(model: MoEE, setup: Setup, sizes: Sequence[int] = TOKENS) -> lis
     counts = [len(ids) for ids in tokenizer(prompts_of(texts))["input_ids"]]
     running = list(itertools.accumulate(counts))
     if running[-1] < sizes[-1]:
-        raise InputError(f"{len(texts)} sentences have {running[-1]} tokens; the law goes up to {sizes[-1]}.")
+        raise InputError(f"{len(texts)} sentences have {running[-1]} tokens; the scaling goes up to {sizes[-1]}.")
     cases: list[Case] = []
     for size in sizes:
         count = int(np.searchsorted(running, size)) + 1
@@ -158,13 +164,21 @@ def _encode(model: MoEE, texts: Sequence[str]) -> Callable[[], object]:
     return lambda: model.encode(texts)
 
 
+def as_shape(setup: Setup) -> ShapeSetup:
+    """Return the setup of a shape with the same choices; one that is a shape is left as it is."""
+    if isinstance(setup, ShapeSetup):
+        return setup
+    return ShapeSetup(**{each.name: getattr(setup, each.name) for each in fields(Setup)})
+
+
 def measure_experts(
-    setup: Setup, rounds: int, experts: Sequence[int] = EXPERTS, tokens: int = EXPERTS_TOKENS
+    setup: Setup, repeats: int, experts: Sequence[int] = EXPERTS, tokens: int = EXPERTS_TOKENS
 ) -> dict[str, Any]:
     """Measure time against experts a token uses, on layers as wide as OLMoE's."""
-    random = replace(setup, model="olmoe", layers=setup.layers if setup.is_random else _EXPERTS_LAYERS)
-    fitted, _ = fit_memory(random)
-    return measure("experts", expert_cases(Weights(fitted, with_head=False), experts, tokens), rounds, fitted)
+    layers = setup.layers if setup.is_random else _EXPERTS_LAYERS
+    random = replace(as_shape(setup), model="olmoe", layers=layers)
+    fitted, _ = random.settled()
+    return measure("experts", expert_cases(Weights(fitted, with_head=False), experts, tokens), repeats, fitted)
 
 
 def expert_cases(weights: Weights, experts: Sequence[int], tokens: int) -> list[Case]:
@@ -199,31 +213,31 @@ def _set_top_k(model: Any, top_k: int) -> None:
             module.top_k = top_k
 
 
-def measure(name: str, cases: Sequence[Case], rounds: int, setup: Setup) -> dict[str, Any]:
-    """Time all cases in each round, and fit a line to their medians.
+def measure(name: str, cases: Sequence[Case], repeats: int, setup: Setup) -> dict[str, Any]:
+    """Time all cases in turn, and fit a line to their medians.
 
     Args:
-        name: A key of `LAWS`.
+        name: A key of `QUANTITIES`.
         cases: At least two.
-        rounds: Turns of each case.
+        repeats: Timed passes of each case.
         setup: What ran them.
     """
     seconds: list[list[float]] = [[] for _ in cases]
     cases[0][2]()  # the first call of all is slower
-    for number in range(rounds):
+    for number in range(repeats):
         for place, (value, _, work) in enumerate(cases):
             seconds[place].append(machine.best_seconds(work, 1, setup.device, warm_up=0))
-            logger.info("%s %.0f, round %d of %d: %.2f s", name, value, number + 1, rounds, seconds[place][-1])
+            logger.info("%s %.0f, repeat %d of %d: %.2f s", name, value, number + 1, repeats, seconds[place][-1])
     points: list[dict[str, Any]] = [
         {"x": value, "tokens": tokens, "seconds": found, **summary(found)}
         for (value, tokens, _), found in zip(cases, seconds, strict=True)
     ]
-    law = LAWS[name]
+    quantity = QUANTITIES[name]
     return {
-        "title": law.title,
-        "axis": law.axis,
-        "says": law.says,
-        "model": setup.folder.name if not setup.is_random and setup.model != "demo" else setup.model,
+        "title": quantity.title,
+        "axis": quantity.axis,
+        "says": quantity.says,
+        "model": setup.name,
         "layers": setup.layers,
         "dtype": setup.dtype,
         "points": points,
@@ -242,3 +256,54 @@ def line(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
         "r2": float(1 - residual / total) if total else 1.0,
         "least_over_most": float(min(y) / max(y)),
     }
+
+
+def scaling_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return one row for each quantity: quantity, what was kept, line, R^2, fastest over slowest."""
+    rows = []
+    for found in document["laws"].values():
+        line, points = found["line"], found["points"]
+        formula = f"{1000 * line['intercept']:.0f} ms + {1000 * line['slope']:.3g} ms x {found['axis']}"
+        reach = f"{points[0]['x']:.0f} to {points[-1]['x']:.0f}"
+        rows.append(
+            [
+                found["axis"],
+                reach,
+                f"{_model(found)}; {found['says']}",
+                formula,
+                f"{line['r2']:.4f}",
+                f"{1 / line['least_over_most']:.2f}",
+            ]
+        )
+    return rows
+
+
+SCALING_COLUMNS = ("time against", "from, to", "kept the same", "line through the medians", ">R²", ">slowest / fastest")
+
+
+def _model(found: Mapping[str, Any]) -> str:
+    return f"{found['model']}, {found['layers']} layers" if found["layers"] else str(found["model"])
+
+
+def draw_scaling(figure: Figure, document: Mapping[str, Any]) -> None:
+    """Draw one panel for each quantity: measured medians with the range of the repeats, and the line through them."""
+    found = document["laws"]
+    for axes, quantity in zip(np.atleast_1d(figure.subplots(1, len(found))), found.values(), strict=True):
+        x = np.array([each["x"] for each in quantity["points"]])
+        median = np.array([each["median"] for each in quantity["points"]])
+        low = median - [min(each["seconds"]) for each in quantity["points"]]
+        high = [max(each["seconds"]) for each in quantity["points"]] - median
+        axes.errorbar(
+            x, median, yerr=[low, high], fmt="o", color=OURS_COLOUR, capsize=3, label="measured: median, range"
+        )
+        line = quantity["line"]
+        axes.plot(
+            x, line["slope"] * x + line["intercept"], color="#000000", linewidth=1, label=f"line, R² = {line['r2']:.3f}"
+        )
+        axes.set_ylim(0, 1.15 * max(median + high))
+        axes.set_xlim(0, 1.05 * max(x))
+        axes.set_xlabel(quantity["axis"])
+        axes.set_ylabel("seconds")
+        axes.set_title(quantity["title"], fontsize=10)
+        axes.legend(frameon=False, loc="lower right")
+        axes.spines[["top", "right"]].set_visible(False)

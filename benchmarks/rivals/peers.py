@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moee.architectures import architecture_for
-from moee.bench.contestants import Vectors, centred, prompts_of
+from moee.bench.entries import Entry, Vectors, centred, prompts_of
 from moee.bench.weights import Setup, Weights
 from moee.bench.work import cost_of
 from moee.memory import available_bytes
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 ORIGINAL_BATCH = 128
 _BATCH = 32
 _SHARE = 0.8
-"""Of the free memory that a batch of the original way may take."""
+"""Share of the free memory that a batch of the original way may take."""
 _GGUF_BATCH = 2048
 
 
 class _Peer:
-    """What peers have in common: nothing is counted, and the batch holds a number of texts. See `Contestant`."""
+    """What peers have in common: nothing is counted, and the batch holds a number of texts. See `Runner`."""
 
     def __init__(self, tokenizer: Any, batch: int, notes: str = "") -> None:
         self._tokenizer = tokenizer
@@ -37,24 +38,24 @@ class _Peer:
         self._notes = notes
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """See `Contestant`."""
+        """See `Runner`."""
         ids: list[list[int]] = self._tokenizer(prompts_of(texts), verbose=False)["input_ids"]
         return ids
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """See `Contestant`. Nothing is left to settle."""
+        """See `Runner`. Nothing is left to settle."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Contestant`."""
+        """See `Runner`."""
         return {"batch_texts": self._batch} | ({"notes": self._notes} if self._notes else {})
 
     def take_work(self) -> dict[str, int] | None:
-        """See `Contestant`."""
+        """See `Runner`."""
         return None
 
     def passes(self, texts: Sequence[str]) -> int:
-        """See `Contestant`."""
+        """See `Runner`."""
         return -(-len(texts) // self._batch)
 
 
@@ -70,7 +71,7 @@ class Original(_Peer):
         self._widths: list[int] = []
 
     def encode(self, texts: Sequence[str]) -> tuple[Array, Array]:
-        """See `Contestant`."""
+        """See `Runner`."""
         prompts = prompts_of(texts)
         parts = [self._run(prompts[start : start + self._batch]) for start in range(0, len(prompts), self._batch)]
         return np.concatenate([hidden for hidden, _ in parts]), np.concatenate([routing for _, routing in parts])
@@ -85,7 +86,7 @@ class Original(_Peer):
             self._batch //= 2
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """See `Contestant`."""
+        """See `Runner`."""
         hidden, routing = self.encode(texts)
         return Vectors(hidden, centred(routing, self._widths))
 
@@ -130,7 +131,7 @@ class Transformers(_Peer):
         self._widths: list[int] = []
 
     def encode(self, texts: Sequence[str]) -> tuple[Array, Array]:
-        """See `Contestant`."""
+        """See `Runner`."""
         prompts = prompts_of(texts)
         order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         found: list[tuple[Array, Array]] = []
@@ -141,7 +142,7 @@ class Transformers(_Peer):
         return hidden, routing
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """See `Contestant`."""
+        """See `Runner`."""
         hidden, routing = self.encode(texts)
         return Vectors(hidden, centred(routing, self._widths))
 
@@ -172,18 +173,18 @@ class SentenceTransformers(_Peer):
         self._model = model
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """See `Contestant`."""
+        """See `Runner`."""
         # through its own preprocessing: a chat template or a cut would show here
         features = [self._model.preprocess([prompt]) for prompt in prompts_of(texts)]
         return [each["input_ids"][0].tolist() for each in features]
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """See `Contestant`."""
+        """See `Runner`."""
         vectors: Array = self._model.encode(prompts_of(texts), batch_size=self._batch, show_progress_bar=False)
         return vectors
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """See `Contestant`."""
+        """See `Runner`."""
         return Vectors(np.asarray(self.encode(texts), dtype=np.float32), None)
 
 
@@ -195,25 +196,25 @@ class LlamaCpp(_Peer):
         self._model = model
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """See `Contestant`."""
+        """See `Runner`."""
         return [[int(token) for token in self._model.tokenize(prompt.encode())] for prompt in prompts_of(texts)]
 
     def encode(self, texts: Sequence[str]) -> Array:
-        """See `Contestant`."""
+        """See `Runner`."""
         # a text over the batch would be cut: the workload's longest is shorter
         return np.asarray(self._model.embed(prompts_of(texts), normalize=False), dtype=np.float32)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
-        """See `Contestant`."""
+        """See `Runner`."""
         return Vectors(self.encode(texts), None)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Contestant`."""
+        """See `Runner`."""
         return {"batch_tokens": _GGUF_BATCH, "notes": self._notes}
 
     def passes(self, texts: Sequence[str]) -> int:
-        """See `Contestant`."""
+        """See `Runner`."""
         return -(-sum(len(ids) for ids in self.token_ids(texts)) // _GGUF_BATCH)
 
 
@@ -321,3 +322,52 @@ def open_llama(setup: Setup, weights: Weights | None) -> LlamaCpp:
         verbose=False,
     )
     return LlamaCpp(model, setup.gguf)
+
+
+def _lacks_dense(setup: Setup) -> str | None:
+    return None if setup.model == "demo" else "only the demo was carved from a dense model"
+
+
+def _lacks_llama(setup: Setup) -> str | None:
+    if setup.gguf is None:
+        return "no GGUF file of these weights was given (--gguf FILE)"
+    return None if setup.device == "cpu" else f"it was not set up for {setup.device}"
+
+
+PEERS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "original": Entry(
+            "HS + RW",
+            "the way of the paper's code: language-model head over all tokens, batches of 128 texts in their order "
+            "padded on the left, every layer's states and every token's router rows kept",
+            open_original,
+        ),
+        "transformers": Entry(
+            "HS + RW",
+            "base model with output_router_logits=True, sorted by length, batches of 32 texts",
+            open_transformers,
+        ),
+        "sentence-transformers": Entry(
+            "HS",
+            "last-token pooling over the same weights, its own sorting, batches of 32",
+            open_sentence_transformers,
+            package="sentence_transformers",
+        ),
+        "sentence-transformers-dense": Entry(
+            "HS",
+            "the same over the dense model that the demo was carved from: other vectors",
+            open_dense,
+            _lacks_dense,
+            package="sentence_transformers",
+            same_model=False,
+        ),
+        "llama-cpp": Entry(
+            "HS",
+            "llama-cpp-python's embed() over a GGUF file of the same weights",
+            open_llama,
+            _lacks_llama,
+            package="llama_cpp",
+        ),
+    }
+)
+"""Every peer, in the order of the tables."""

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.bench.conftest import golden, threads
+
+__all__ = ["golden", "threads"]
