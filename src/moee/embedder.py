@@ -307,6 +307,7 @@ class MoEE:
         projections: bool = False,
         show_progress_bar: bool = False,
         on_batch: OnBatch | None = None,
+        token_ids: Sequence[list[int]] | None = None,
     ) -> Views:
         """Turn texts into their two views, before calibration and fusion.
 
@@ -317,6 +318,7 @@ class MoEE:
             show_progress_bar: On stderr.
             on_batch: Called with the places of texts and their views as soon as they are known, so that a long run can
                 be kept piece by piece.
+            token_ids: Token ids of every text with its prompt, before any cut, where they are known already.
 
         Returns:
             Hidden states and routing weights, with the layers and widths of the routers.
@@ -330,6 +332,7 @@ class MoEE:
             "Embedding" if show_progress_bar else None,
             projections=projections,
             on_batch=on_batch,
+            token_ids=token_ids,
         )
 
     def fuse(
@@ -446,6 +449,7 @@ class MoEE:
         *,
         projections: bool = False,
         on_batch: OnBatch | None = None,
+        token_ids: Sequence[list[int]] | None = None,
     ) -> Views:
         checked = check_texts(texts, on_empty=config.on_empty)
         limits = [limit for limit in (config.max_length, self.info.max_tokens) if limit is not None]
@@ -456,6 +460,7 @@ class MoEE:
             cleaning=config.cleaning,
             truncate=config.truncate,
             max_tokens=min(limits, default=None),
+            known=token_ids,
         )
         plan = config.capture_plan(projections=projections)
         with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:

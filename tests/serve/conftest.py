@@ -57,9 +57,14 @@ class WatchedBackend(FakeBackend):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[int] = []
+        self.prompts: list[str] = []
         self.may_work = threading.Event()
         self.may_work.set()
         self.has_begun = threading.Event()
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        self.prompts += prompts
+        return super().tokenize(prompts)
 
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
         self.batches.append(len(sequences))

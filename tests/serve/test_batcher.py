@@ -17,6 +17,7 @@ from moee.errors import InputError, NonFiniteActivationsError
 from moee.serve.batcher import Batcher, _pieces
 from moee.serve.encoder import Encoder, Options
 from moee.serve.metrics import Metrics
+from moee.serve.service import Service
 from moee.serve.settings import Settings
 from moee.types import Activations, CapturePlan
 from tests.serve.conftest import PLAIN, WatchedBackend
@@ -42,7 +43,8 @@ async def queued(batcher: Batcher, *requests: Any) -> list[asyncio.Task[Any]]:
 
 
 def embedding(batcher: Batcher, texts: list[str], tokens: list[int] | None = None, options: Options = DEFAULT) -> Any:
-    return batcher.encode(texts, tokens or [10] * len(texts), options)
+    token_ids = batcher._encoder.tokenize(texts, options.prompt)
+    return batcher.encode(texts, tokens or [10] * len(texts), options, token_ids)
 
 
 def run(test: Callable[[], Any]) -> None:
@@ -257,3 +259,22 @@ def test_statistics_are_fitted_before_anyone_waits(backend: WatchedBackend) -> N
     embedder.encode(["a"], prompt="ke")
     embedder.encode(["a"])
     assert backend.batches == [1, 1]
+
+
+def test_a_request_is_tokenized_once(backend: WatchedBackend) -> None:
+    embedder = MoEE(backend, PLAIN.replace(max_length=40))
+    texts = ["a b", "c", "long " * 60, "a b"]
+    service = Service(embedder, Settings())
+    options = Options("prompteol")
+    backend.prompts.clear()
+
+    async def test() -> None:
+        service.start()
+        encoded, tokens = await service.embed(texts, options, truncate=True, param="inputs")
+        assert sum("a b" in prompt for prompt in backend.prompts) == 1
+        assert tokens == sum(min(40, len(each)) for each in service.encoder.tokenize(texts, "prompteol"))
+        expected = embedder.with_settings(truncate="end").encode(texts)
+        np.testing.assert_allclose(encoded.vectors.fused, expected, atol=1e-6)
+        await service.stop()
+
+    run(test)

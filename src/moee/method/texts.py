@@ -158,6 +158,7 @@ def token_sequences(
     cleaning: Cleaning,
     truncate: Truncate,
     max_tokens: int | None,
+    known: Sequence[list[int]] | None = None,
 ) -> list[list[int]]:
     """Put every text into the template and turn it into token ids, cut to the limit.
 
@@ -168,6 +169,7 @@ def token_sequences(
         cleaning: See `prompts.render`.
         truncate: `"warn"` cuts long texts and says how many, `"error"` refuses them, `"end"` cuts them quietly.
         max_tokens: Limit of the whole prompt; None for no limit.
+        known: Token ids of every text in the template, before a cut; None if they are not known yet.
 
     Returns:
         Token ids, one sequence per text, in order.
@@ -182,8 +184,8 @@ def token_sequences(
     first_index: dict[str, int] = {}
     for index, text in enumerate(texts):
         first_index.setdefault(text, index)
-    unique = list(first_index)
-    tokens: dict[str, list[int]] = {}
+    tokens = dict(zip(texts, known, strict=True)) if known is not None else dict[str, list[int]]()
+    unique = list(first_index) if known is None else []
     for start in range(0, len(unique), _CHUNK):
         chunk = unique[start : start + _CHUNK]
         tokens.update(zip(chunk, encode([clean(text, cleaning) for text in chunk]), strict=True))

@@ -98,7 +98,9 @@ class Batcher:
         """Seconds that the queue is expected to take."""
         return self._waiting_tokens / self._speed
 
-    async def encode(self, texts: Sequence[str], tokens: Sequence[int], options: Options) -> Encoded:
+    async def encode(
+        self, texts: Sequence[str], tokens: Sequence[int], options: Options, token_ids: Sequence[list[int]]
+    ) -> Encoded:
         """Turn a request's texts into vectors.
 
         A request that fits into one turn stays in one piece; a longer one is cut, so that it does not keep others
@@ -108,6 +110,7 @@ class Batcher:
             texts: Checked, within the model's limit or to be cut.
             tokens: Number of tokens of each text.
             options: What the request asks for.
+            token_ids: Token ids of every text with its prompt, before any cut.
 
         Raises:
             Refusal: If too many tokens wait already.
@@ -121,7 +124,7 @@ class Batcher:
                 retry_after_s=self.waiting_s,
             )
         jobs = [
-            self._job(Part(texts[start:stop], options), sum(tokens[start:stop]))
+            self._job(Part(texts[start:stop], options, token_ids[start:stop]), sum(tokens[start:stop]))
             for start, stop in _pieces(tokens, self._settings.max_batch_tokens)
         ]
         turns = await self._finished(jobs)

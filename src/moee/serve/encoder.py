@@ -1,6 +1,6 @@
 """Requests to vectors: the only place of the server that calls the embedder.
 
-Everything here runs on the thread that owns the model, `count_tokens` and `detokenize` on that of the tokenizer.
+Everything here runs on the thread that owns the model, `tokenize` and `detokenize` on that of the tokenizer.
 """
 
 from __future__ import annotations
@@ -44,10 +44,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A request's texts, or as many of them as fit into one turn of the model."""
+    """A request's texts, or as many of them as fit into one turn of the model.
+
+    Attributes:
+        texts: Checked texts.
+        options: What the request asks for.
+        token_ids: Token ids of every text with its prompt, before any cut.
+    """
 
     texts: Sequence[str]
     options: Options
+    token_ids: Sequence[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +159,9 @@ class Encoder:
         widths = [len(each.encode("ready")) for each in self._by_prompt.values()]
         return widths[0]
 
-    def count_tokens(self, texts: Sequence[str], prompt: str) -> list[int]:
-        """Return the tokens of every text with its prompt, before any cut."""
-        sequences = token_sequences(
+    def tokenize(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        """Return the token ids of every text with its prompt, before any cut."""
+        return token_sequences(
             texts,
             resolve_prompt(prompt),
             self._embedder.backend.tokenize,
@@ -162,7 +169,6 @@ class Encoder:
             truncate="end",
             max_tokens=None,
         )
-        return [len(sequence) for sequence in sequences]
 
     def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Return the texts of token ids of the model's own tokenizer."""
@@ -185,7 +191,8 @@ class Encoder:
 
     def _together(self, parts: Sequence[Part]) -> list[Vectors]:
         embedder = self._by_prompt[parts[0].options.prompt]
-        views = embedder.encode_views([text for part in parts for text in part.texts])
+        texts = [text for part in parts for text in part.texts]
+        views = embedder.encode_views(texts, token_ids=[ids for part in parts for ids in part.token_ids])
         ends = np.cumsum([len(part.texts) for part in parts])
         places = [slice(end - len(part.texts), end) for part, end in zip(parts, ends, strict=True)]
         alike: dict[Options, list[int]] = {}

@@ -103,28 +103,16 @@ class Service:
             The vectors, and the tokens that the model read.
 
         Raises:
-            Refusal: As `count_tokens`, or if too much waits already.
+            Refusal: If there are too many texts, one is too long, all together are, or too much waits already.
             MoEEError: If the texts cannot be embedded.
         """
-        tokens = await self.count_tokens(texts, options.prompt, truncate=truncate, param=param)
-        encoded = await self.batcher.encode(texts, tokens, options)
-        note(queue_ms=encoded.queue_s * 1e3, inference_ms=encoded.inference_s * 1e3)
-        return encoded, sum(tokens)
-
-    async def count_tokens(self, texts: Sequence[str], prompt: str, *, truncate: bool | None, param: str) -> list[int]:
-        """Return the tokens that the model will read of every text.
-
-        Args:
-            texts: Each with a visible character.
-            prompt: Name of a served prompt.
-            truncate: Cut what is over the model's limit; None as the server was started.
-            param: The field that holds the texts, for messages.
-
-        Raises:
-            Refusal: If there are too many texts, or one is too long, or all together are.
-        """
         self.check_number(len(texts), param)
-        return await self._counted(lambda: self.encoder.count_tokens(texts, prompt), truncate=truncate, param=param)
+        token_ids, counts = await self._tokenized(
+            lambda: self.encoder.tokenize(texts, options.prompt), truncate=truncate, param=param
+        )
+        encoded = await self.batcher.encode(texts, counts, options, token_ids)
+        note(queue_ms=encoded.queue_s * 1e3, inference_ms=encoded.inference_s * 1e3)
+        return encoded, sum(counts)
 
     async def search(self, request: SearchRequest) -> dict[str, Any]:
         """Return the texts of the index that are most like a query; see `Finder.find`.
@@ -146,7 +134,7 @@ class Service:
         """Split the similarity of two texts into its parts.
 
         Raises:
-            Refusal: As `count_tokens`.
+            Refusal: If one is too long.
             MoEEError: If the texts cannot be embedded.
         """
         texts, as_query, alpha = request.texts, request.as_query, request.alpha
@@ -157,8 +145,8 @@ class Service:
         prompts = config.search_prompts() if as_query else (config.prompt, config.prompt)
         self.check_number(len(texts), "texts")
         pair = list(zip(texts, prompts, strict=True))
-        await self._counted(
-            lambda: [count for text, prompt in pair for count in self.encoder.count_tokens([text], prompt)],
+        await self._tokenized(
+            lambda: [ids for text, prompt in pair for ids in self.encoder.tokenize([text], prompt)],
             truncate=None,
             param="texts",
         )
@@ -225,16 +213,18 @@ class Service:
                 param=param,
             )
 
-    async def _counted(self, count: Callable[[], list[int]], *, truncate: bool | None, param: str) -> list[int]:
-        """Count tokens on the tokenizer's thread, and return them after the cut; see `count_tokens`."""
+    async def _tokenized(
+        self, tokenize: Callable[[], list[list[int]]], *, truncate: bool | None, param: str
+    ) -> tuple[list[list[int]], list[int]]:
+        """Return the token ids of every text, from the tokenizer's thread, and how many the model will read of each."""
         started = time.perf_counter()
-        counts = await self._tokenizing(count)
+        token_ids = await self._tokenizing(tokenize)
         tokenization_s = time.perf_counter() - started
-        tokens = self._cut(counts, truncate=truncate, param=param)
+        tokens = self._cut([len(ids) for ids in token_ids], truncate=truncate, param=param)
         self.metrics.tokenization.observe(tokenization_s)
         self.metrics.input_tokens.observe(sum(tokens))
         note(inputs=len(tokens), tokens=sum(tokens), tokenization_ms=tokenization_s * 1e3)
-        return tokens
+        return token_ids, tokens
 
     def _cut(self, counts: Sequence[int], *, truncate: bool | None, param: str) -> list[int]:
         """Return the tokens of every text after the cut, or refuse those that are too long."""
