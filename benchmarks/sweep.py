@@ -101,7 +101,7 @@ class Result:
 
 def model_config(layers: int, hidden: int) -> dict[str, Any]:
     """Return OLMoE's `config.json` with some layers and a hidden size; the experts are half as wide, as published."""
-    from moee.bench.shapes import SHAPES
+    from rivals.shapes import SHAPES
 
     size = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": hidden // 2}
     names = {"model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], "dtype": "bfloat16"}
