@@ -134,8 +134,8 @@ class Views:
     Attributes:
         hidden_states: `(num_texts, hidden_size)` float32 (HS).
         routing_weights: `(num_texts, sum of num_experts)` float32 (RW), scored, layers side by side.
-        layer_ids: Decoder layer of every block of `routing_weights`.
-        num_experts: Width of every block of `routing_weights`.
+        layer_ids: Decoder layer of every router in `routing_weights`.
+        num_experts: Width of every router in `routing_weights`.
         projections: Random projections of the routers' inputs, in the shape of `routing_weights`: a control, present
             only if it was asked for.
     """
@@ -158,7 +158,7 @@ class Views:
         )
 
     def routing_layer(self, layer_id: int) -> Array:
-        """Return the block of one MoE layer, `(num_texts, num_experts)`.
+        """Return the weights of one MoE layer, `(num_texts, num_experts)`.
 
         Raises:
             KeyError: If `layer_id` is not one of `layer_ids`.

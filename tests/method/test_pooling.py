@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from moee.method.pooling import POOLINGS, PaddingSide, TokenLayout, pool
+from moee.method.pooling import PaddingSide, TokenLayout, pool
 from moee.types import Pooling
 
 LENGTHS = (4, 1, 3)
@@ -23,7 +25,7 @@ def padded(side: PaddingSide) -> tuple[torch.Tensor, TokenLayout, list[torch.Ten
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 def test_pooling_sees_the_real_tokens_only(side: PaddingSide, pooling: Pooling) -> None:
     states, layout, texts = padded(side)
     pooled = pool(states, layout, pooling)
@@ -51,7 +53,7 @@ def test_positions_count_real_tokens_from_zero() -> None:
     assert not TokenLayout.padded(torch.tensor([4, 4]), 4, "left").is_padded
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 def test_texts_side_by_side_pool_as_texts_in_rows(pooling: Pooling) -> None:
     states, layout, texts = padded("right")
     side_by_side = TokenLayout.packed(torch.tensor(LENGTHS))

@@ -44,16 +44,6 @@ class Interval:
     high: float
     resamples: int
 
-    @property
-    def is_above_zero(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.low > 0
-
-    @property
-    def is_below_zero(self) -> bool:
-        """Whether the whole interval lies below zero."""
-        return self.high < 0
-
 
 def paired_difference(a: TaskScore, b: TaskScore, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Return the difference of two scores of one task, `a` minus `b`, with its bootstrap interval.

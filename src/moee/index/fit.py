@@ -220,8 +220,7 @@ def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
     if calibrate == "builtin":
         embedder = embedder.with_statistics(config, ())
     for prompt in config.prompts():
-        # the closed form needs the statistics, so that asking for it makes them known and saved
-        _ = embedder.with_settings(prompt=prompt, alpha="auto").alpha
+        embedder.space(prompt=prompt)  # fits what is not known, so that it is saved with the index
     return embedder
 
 

@@ -26,11 +26,7 @@ def check_embedder(config: EmbedderConfig) -> None:
     Raises:
         InputError: With what to choose instead.
     """
-    if config.calibration == "batch":
-        raise InputError(
-            "calibration='batch' (of the recipe 'paper') lets a text's vector depend on the texts beside it, so that "
-            "it cannot be kept in an index. Use calibration='spectral' or 'zscore'."
-        )
+    config.check_alone("kept in an index")
     check_weighted(config.fusion, "indexed")
 
 

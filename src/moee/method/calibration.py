@@ -62,7 +62,7 @@ class Calibration:
         eigenvectors: `(hidden_size, k)` float64, orthonormal columns.
         routing_mean: `(sum of num_experts,)` float64.
         routing_scale: `(sum of num_experts,)` float64, the same for all experts; 0 where one is constant.
-        num_experts: Width of every layer's block of the routing weights.
+        num_experts: Width of every layer's routing weights.
         gamma: Strength of `spectral`, 0 to 1.
         alphas: Weight of RW in the sum, in closed form, by method.
         num_texts: How many texts were used.

@@ -138,6 +138,21 @@ class EmbedderConfig:
         _check_keys(changes)
         return _replace(self, **changes)
 
+    def check_alone(self, done: str) -> None:
+        """Refuse a configuration under which a text has no vector of its own.
+
+        Args:
+            done: What cannot be done with it, for the message.
+
+        Raises:
+            InputError: If texts are standardised over their batch.
+        """
+        if self.calibration == "batch":
+            raise InputError(
+                "calibration='batch' (of the recipe 'paper') makes a text's vector depend on the texts beside it, so "
+                f"that it cannot be {done}. Use calibration='spectral', 'zscore' or 'none'."
+            )
+
     def prompts(self) -> list[str]:
         """Return the configured prompts, the main one first, each once."""
         prompts = (self.prompt, self.query_prompt, self.document_prompt)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ TOP = 10
 """Experts that are named, unless told otherwise."""
 _MARKED = 5
 """Experts that are named in the heat map."""
+_PLAIN = ("texts", "model", "fusion", "alpha", "similarity", "hidden", "routing", "hidden_cosine", "routing_cosine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,30 +167,14 @@ class Explanation:
         """Return a JSON-ready mapping with every part, and the `top` experts of the pair and of each text."""
         layers = zip(self.layer_ids, self.layer_parts, self.parts, self.weights_a, self.weights_b, strict=True)
         return {
+            **{name: getattr(self, name) for name in _PLAIN},
             "texts": list(self.texts),
-            "model": self.model,
-            "fusion": self.fusion,
-            "alpha": self.alpha,
-            "similarity": self.similarity,
-            "hidden": self.hidden,
-            "routing": self.routing,
-            "hidden_cosine": self.hidden_cosine,
-            "routing_cosine": self.routing_cosine,
             "layers": [
                 {"layer": layer, "part": part, "parts": parts.tolist(), "weights": [a.tolist(), b.tolist()]}
                 for layer, part, parts, a, b in layers
             ],
-            "top_experts": [
-                {"layer": each.layer, "expert": each.expert, "part": each.part, "weights": list(each.weights)}
-                for each in self.top_experts(top)
-            ],
-            "top_experts_of": [
-                [
-                    {"layer": each.layer, "expert": each.expert, "weight": each.weight, "mean": each.mean}
-                    for each in self.top_experts_of(text, top)
-                ]
-                for text in ("a", "b")
-            ],
+            "top_experts": [asdict(each) | {"weights": list(each.weights)} for each in self.top_experts(top)],
+            "top_experts_of": [[asdict(each) for each in self.top_experts_of(text, top)] for text in ("a", "b")],
         }
 
     def heatmap(self, path: str | Path) -> None:
@@ -233,10 +218,7 @@ def check_pair(space: VectorSpace) -> None:
             their cosine is -1 whatever the texts are.
     """
     if space.is_by_batch:
-        raise InputError(
-            "calibration='batch' standardises texts over their batch, and any two texts come out as opposites. A pair "
-            "can be explained with calibration='spectral', 'zscore' or 'none', or by its hidden states (fusion='hs')."
-        )
+        space.config.check_alone("explained with one other text (any two texts come out as opposites); fusion='hs' can")
 
 
 def explain_pair(

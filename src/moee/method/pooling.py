@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 PaddingSide = Literal["left", "right"]
-POOLINGS: tuple[Pooling, ...] = ("last_token", "mean", "weighted_mean")
 
 
 @dataclass(frozen=True, slots=True)

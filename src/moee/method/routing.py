@@ -141,7 +141,7 @@ def score_layers(
 
     Args:
         router_logits: `(num_texts, sum of num_experts)` raw logits.
-        num_experts: Width of every router's block.
+        num_experts: Width of every router.
         top_k: Experts used per token, by router.
         scoring: As `score_experts`.
         scoring_func: The model's own, as `score_experts`.
@@ -149,10 +149,10 @@ def score_layers(
     Returns:
         Weights in the shape of `router_logits`, float32.
     """
-    blocks: list[Array] = []
+    scored: list[Array] = []
     start = 0
     for width, chosen in zip(num_experts, top_k, strict=True):
         logits = router_logits[:, start : start + width]
-        blocks.append(score_experts(logits, scoring, scoring_func=scoring_func, top_k=min(chosen, width)))
+        scored.append(score_experts(logits, scoring, scoring_func=scoring_func, top_k=min(chosen, width)))
         start += width
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate(scored, axis=1)

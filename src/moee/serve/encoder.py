@@ -96,12 +96,7 @@ class Encoder:
 
     def __init__(self, embedder: MoEE, prompts: Iterable[str] = (), reducer: Reducer | None = None) -> None:
         config = embedder.config
-        if config.calibration == "batch":
-            raise InputError(
-                "calibration='batch' makes a text's vector depend on the texts around it, and a server puts the texts "
-                "of different clients together. Serve with --calibration spectral, zscore or none; `moee embed` "
-                "keeps the original code's way."
-            )
+        config.check_alone("served, where texts of different clients share a batch; `moee embed` keeps that way")
         self._embedder = embedder
         self._reducer = reducer
         own = (config.prompt, config.query_prompt, config.document_prompt)

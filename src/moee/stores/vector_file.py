@@ -94,7 +94,7 @@ class VectorFile:
         return self._decode(self._stored[rows])
 
     def batches_of(self, rows: Rows) -> Iterator[npt.NDArray[Any]]:
-        """Yield some rows as they are stored, a block at a time."""
+        """Yield some rows as they are stored, a piece at a time."""
         step = max(1, COPIED_BYTES // self.row_bytes)
         for start in range(0, len(rows), step):
             yield self._stored[rows[start : start + step]]
@@ -109,24 +109,24 @@ class VectorFile:
         """
         best_scores: Array = np.empty(0, np.float32)
         best_rows: Rows = np.empty(0, np.int64)
-        for block_rows, scores in self._scored_blocks(vector, rows):
+        for piece_rows, scores in self._scored_pieces(vector, rows):
             best_scores = np.concatenate([best_scores, scores])
-            best_rows = np.concatenate([best_rows, block_rows])
+            best_rows = np.concatenate([best_rows, piece_rows])
             if len(best_scores) > k:
                 kept = np.argpartition(best_scores, len(best_scores) - k)[-k:]
                 best_scores, best_rows = best_scores[kept], best_rows[kept]
         return best_rows
 
-    def _scored_blocks(self, vector: Array, rows: Rows | None) -> Iterator[tuple[Rows, Array]]:
+    def _scored_pieces(self, vector: Array, rows: Rows | None) -> Iterator[tuple[Rows, Array]]:
         step = max(1, (SPAN_BYTES if self._codec is None else COPIED_BYTES) // (4 * self._dim))
         for start in range(0, len(self._stored), step):
-            block = self._stored[start : start + step]
+            piece = self._stored[start : start + step]
             if rows is None:
-                yield np.arange(start, start + len(block)), self._decode(block) @ vector
+                yield np.arange(start, start + len(piece)), self._decode(piece) @ vector
                 continue
-            chosen = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(block))]
-            if 4 * len(chosen) > len(block):  # reading all in a row beats gathering
-                yield chosen, (self._decode(block) @ vector)[chosen - start]
+            chosen = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(piece))]
+            if 4 * len(chosen) > len(piece):  # reading all in a row beats gathering
+                yield chosen, (self._decode(piece) @ vector)[chosen - start]
             else:
                 yield from self._scored_rows(vector, chosen)
 

@@ -136,7 +136,7 @@ def test_labels_find_the_alpha_behind_the_scores() -> None:
     found = ways.best_by_labels(cosines, scores, scale_alpha=ways.scale(cosines))
     assert found.alpha == pytest.approx(0.5, rel=0.1)
     assert found.over_hidden is not None
-    assert found.over_hidden.is_above_zero
+    assert found.over_hidden.low > 0
     assert found.over_hidden.difference == pytest.approx(found.by_alpha[found.alpha] - found.by_alpha[0.0])
     only_hidden = ways.best_by_labels(cosines, cosines.hidden, scale_alpha=1.0)
     assert only_hidden.alpha == 0.0
@@ -208,7 +208,7 @@ def test_a_sample_is_used_and_repeats_are_not() -> None:
 def test_what_has_no_use_for_alpha_is_refused() -> None:
     with pytest.raises(InputError, match="fusion='hs'"):
         tune_alpha(model(fusion="hs"), texts())
-    with pytest.raises(InputError, match="paper recipe"):
+    with pytest.raises(InputError, match="recipe 'paper'"):
         tune_alpha(MoEE.from_pretrained("fake", recipe="paper"), texts())
     with pytest.raises(InputError, match="8 different texts or more; got 2"):
         tune_alpha(model(), ["a", "b", "a"])

@@ -153,11 +153,7 @@ def _check(embedder: MoEE) -> None:
             f"alpha weighs RW in fusion='sum'; this embedder has fusion={config.fusion!r}, which uses none. "
             "Load it with fusion='sum'."
         )
-    if config.calibration == "batch":
-        raise InputError(
-            "calibration='batch' (the paper recipe) standardises each batch by itself, so texts have no vector of "
-            "their own to tune for. Use the default recipe, or give alpha yourself."
-        )
+    config.check_alone("tuned for: give alpha yourself")
 
 
 def _sample(texts: Sequence[str], sample: int, seed: int) -> list[str]:
