@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import moee
+from moee import errors
 from moee.errors import NonFiniteActivationsError, listed, shown
 
 
@@ -33,3 +38,14 @@ def test_the_text_of_a_broken_activation_is_shown_by_its_beginning() -> None:
     error = NonFiniteActivationsError(row=3, what="hidden state", text="word " * 1000)
     assert str(error).startswith("Text 3 ('word word")
     assert len(str(error).split(")")[0]) < 80
+
+
+def test_the_tree_names_every_error_of_the_package() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(moee.__file__).parent.rglob("*.py"))
+    classes = re.findall(r"^class (\w+)\((.*?)\)", sources, re.MULTILINE)
+    ours, before = {"MoEEError"}, 0
+    while len(ours) > before:
+        before = len(ours)
+        ours |= {name for name, bases in classes if ours & set(re.split(r"\W+", bases))}
+    assert {"InputError", "OutOfMemoryError", "DataError"} < ours
+    assert [name for name in sorted(ours) if not re.search(rf"\b{name}\b", str(errors.__doc__))] == []

@@ -273,7 +273,7 @@ class MoEE:
             InputError: If there are no texts, a text is empty, or a name is unknown.
             TextTypeError: If a text is no string (names its index), or `texts` is a table, a mapping or a set.
             TruncationError: If a text is over the limit under `truncate="error"`.
-            NonFiniteActivationsError: If the model overflows; names the text and the layer.
+            NonFiniteActivationsError, CalibrationError: If a vector would be NaN, infinite or zero; name the text.
         """
         # before minutes may go into fitting statistics
         batch = check_texts([texts] if isinstance(texts, str) else texts, on_empty=self._config.on_empty)

@@ -2,7 +2,9 @@
 
 MoEEError
 ├── InputError (ValueError)               a text, file or option that cannot be used; exit code 2
-│   └── UnknownNameError                  a name that is not one of a closed set; suggests close matches
+│   ├── UnknownNameError                  a name that is not one of a closed set; suggests close matches
+│   ├── DataError                         an evaluation set that is not as its task type wants it
+│   └── NoDataError                       an evaluation set that is not there
 ├── TextTypeError (TypeError)             a text that is not a string; exit code 2
 ├── TruncationError (ValueError)          a text over the limit under truncate="error"; exit code 1
 ├── UnsupportedArchitectureError (ValueError)   a model whose routers we cannot find; exit code 2
@@ -10,9 +12,12 @@ MoEEError
 ├── CheckpointError (ValueError)          a folder with missing, corrupt or pickled weights; exit code 1
 ├── CalibrationError (ValueError)         statistics that do not fit the model, prompt or view; exit code 1
 ├── NonFiniteActivationsError (ArithmeticError) NaN or infinity; names the text and the layer; exit code 1
+├── OutOfMemoryError (MemoryError)        memory ran out while a model was loaded or run; exit code 1
 ├── OutputError (OSError)                 a result that cannot be written; exit code 1
 ├── StoreError (OSError)                  an index's store that cannot be opened, reached or read; exit code 1
-└── MissingExtraError (ImportError)       an optional dependency is absent; gives the install line; exit code 1
+├── MissingExtraError (ImportError)       an optional dependency is absent; gives the install line; exit code 1
+├── DisagreementError                     a benchmark's entries do not compute the same; exit code 1
+└── SeatError                             a process of a benchmark failed; exit code 1
 
 A message says what is wrong with the value shown, what is allowed, and what to do next.
 """

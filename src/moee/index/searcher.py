@@ -14,7 +14,7 @@ from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import check_weighted, cosine_weights
+from moee.method.fusion import check_weighted, cosine_weights, join_blocks
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import Store, search
 from moee.stores.filters import Filter
@@ -201,7 +201,9 @@ class Searcher:
 
 def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> dict[View, Array]:
     """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with."""
-    units = embedder.space().units(views)
+    space = embedder.space()
+    units = space.units(views)
+    space.checked(join_blocks(units))
     return units if reducer is None else reducer.reduce(units)
 
 

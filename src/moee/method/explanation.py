@@ -240,7 +240,7 @@ def explain_pair(
         factor.
     """
     fusion, dims = spaces[0].config.fusion, spaces[0].dims(views)
-    vectors = [space.vectors(views.take(np.array([row]))) for row, space in enumerate(spaces)]
+    vectors = [space.fuse(space.blocks(views.take(np.array([row])))) for row, space in enumerate(spaces)]
     # in float64, so that many thousand small products add up to the cosine
     wide = np.concatenate(vectors).astype(np.float64)
     products = wide[0] * wide[1] / (float(np.linalg.norm(wide, axis=1).prod()) or 1.0)

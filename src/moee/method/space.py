@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from moee.errors import CalibrationError
 from moee.method.calibration import Calibration, batch_standardise
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import FUSIONS, cosine_weights, fuse, unit
@@ -77,8 +80,35 @@ class VectorSpace:
         return fuse(blocks, self.config.fusion, self.alpha, normalize=self.config.normalize)
 
     def vectors(self, views: Views) -> Array:
-        """Return the vectors of views, `(num_texts, dim)` float32: all that is done after the model has run."""
-        return self.fuse(self.blocks(views))
+        """Return the vectors of views, `(num_texts, dim)` float32: all that is done after the model has run.
+
+        Raises:
+            CalibrationError: As `checked`.
+        """
+        return self.checked(self.fuse(self.blocks(views)))
+
+    def checked(self, vectors: Array) -> Array:
+        """Return vectors as they are about to leave the package, once each is seen to have a direction.
+
+        Under `calibration="batch"` a zero is right, as in the original code: a text alone in its batch is its mean.
+
+        Args:
+            vectors: `(num_texts, dim)`.
+
+        Raises:
+            CalibrationError: If a vector is NaN, infinite or zero; names its place.
+        """
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
+        fine = finite if self.is_by_batch else finite & np.asarray(vectors.any(axis=1))
+        if not fine.all():
+            row = int(np.argmin(fine))
+            what = "zero in every dimension" if finite[row] else "NaN or infinite"
+            raise CalibrationError(
+                f"The vector of text {row} is {what} after calibration={self.config.calibration!r} and "
+                f"fusion={self.config.fusion!r}, so it has no similarity to any other. Calibrate on texts that differ "
+                "from each other, or use calibration='none'."
+            )
+        return vectors
 
     def weights(self, fusion: str | None = None, alpha: float | None = None) -> dict[View, float]:
         """Return what the cosine of every view counts in that of two vectors, divided by their sum.

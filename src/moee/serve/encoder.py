@@ -211,8 +211,8 @@ class Encoder:
         dims = options.dimensions
         fused = space.fuse(blocks) if dims is None else self._shortened(space, blocks, dims)
         if not options.with_views:
-            return Vectors(fused)
-        return Vectors(fused, {view: space.replace(fusion=view).fuse(blocks) for view in blocks})
+            return Vectors(space.checked(fused))
+        return Vectors(space.checked(fused), {view: space.replace(fusion=view).fuse(blocks) for view in blocks})
 
     def _shortened(self, space: VectorSpace, blocks: Mapping[View, Array], dimensions: int) -> Array:
         assert self._reducer is not None, "checked by check_dimensions"

@@ -96,7 +96,7 @@ def _with(name: Any) -> Any:
         ({"weight_map": ["model.safetensors"]}, "needs an object .*list"),
         ({"weight_map": {"model.norm.weight": "model.safetensors"}}, 'has no object "metadata"'),
         (_with(None), "puts the tensor 'model.norm.weight' into null"),
-        (_with(3), "puts the tensor 'model.norm.weight' into '3'"),
+        (_with(3), "puts the tensor 'model.norm.weight' into 3"),
         (_with(["model.safetensors"]), "puts the tensor 'model.norm.weight' into .*list"),
         (_with("../other/model.safetensors"), r"into '../other/model.safetensors' \(str\); a .* same folder"),
         (_with("/etc/model.safetensors"), "into '/etc/model.safetensors'"),

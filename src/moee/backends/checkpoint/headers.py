@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moee.errors import CheckpointError, first_line, listed
+from moee.errors import CheckpointError, first_line, listed, shown
 
 SAFETENSORS = ".safetensors"
 WHOLE = f"model{SAFETENSORS}"
@@ -149,7 +149,7 @@ def indexed_names(index: Path) -> list[str]:
     if not isinstance(places, dict) or not places:
         raise CheckpointError(
             f'{str(index)!r} is not a readable shard index: it needs an object "weight_map" from tensor names to file '
-            f"names, and has {_shown(places)}. Copy the file again."
+            f"names, and has {_named(places)}. Copy the file again."
         )
     if not isinstance(read.get("metadata"), dict):
         raise CheckpointError(
@@ -159,7 +159,7 @@ def indexed_names(index: Path) -> list[str]:
     for tensor, name in places.items():
         if not isinstance(name, str) or not name.endswith(SAFETENSORS) or not _is_inside(name):
             raise CheckpointError(
-                f"{str(index)!r} puts the tensor {tensor!r} into {_shown(name)}; a {SAFETENSORS} file of the same "
+                f"{str(index)!r} puts the tensor {tensor!r} into {_named(name)}; a {SAFETENSORS} file of the same "
                 "folder is expected. Copy the file again from where the model was published."
             )
     return sorted(set(places.values()))
@@ -181,8 +181,8 @@ def _is_inside(name: str) -> bool:
     return not re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:", name)
 
 
-def _shown(value: object) -> str:
-    return "null" if value is None else f"{str(value)[:_SAMPLE]!r} ({type(value).__name__})"
+def _named(value: object) -> str:
+    return "null" if value is None else f"{shown(value)} ({type(value).__name__})"
 
 
 def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:

@@ -67,8 +67,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         own = _own_probes(tokenizer)
         if len(own) < _OWN_PROBES or not _are_different(_plain_ids(tokenizer, own)):
             raise CheckpointError(
-                f"{name!r} has no usable tokenizer: {_PROBES[0]!r} and {_PROBES[2]!r} give {_shown(ids[0])} and "
-                f"{_shown(ids[2])}, so different texts would get one vector. {_COPY}"
+                f"{name!r} has no usable tokenizer: {_PROBES[0]!r} and {_PROBES[2]!r} give the ids "
+                f"{shown(ids[0])} and {shown(ids[2])}, so different texts would get one vector. {_COPY}"
             )
     for text, each in zip(_PROBES, ids, strict=True):
         back = str(tokenizer.decode(each))
@@ -99,10 +99,6 @@ def _is_kept(text: str, back: str) -> bool:
     """Whether a text came back: tokenizers may drop capitals and add or drop a space, but not all of them."""
     letters, found = ("".join(each.split()).casefold() for each in (text, back))
     return letters == found and (" " in back.strip()) >= (" " in text)
-
-
-def _shown(ids: Sequence[int]) -> str:
-    return f"the ids {list(ids[:4])}{' and so on' if len(ids) > 4 else ''}" if ids else "no ids"
 
 
 class TextTokenizer:
