@@ -16,8 +16,7 @@ MoEEError
 ├── OutputError (OSError)                 a result that cannot be written; exit code 1
 ├── StoreError (OSError)                  an index's store that cannot be opened, reached or read; exit code 1
 ├── MissingExtraError (ImportError)       an optional dependency is absent; gives the install line; exit code 1
-├── DisagreementError                     a benchmark's entries do not compute the same; exit code 1
-└── SeatError                             a process of a benchmark failed; exit code 1
+└── DisagreementError                     a benchmark's entries do not compute the same; exit code 1
 
 A message says what is wrong with the value shown, what is allowed, and what to do next.
 """
