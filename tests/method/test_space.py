@@ -10,7 +10,7 @@ import pytest
 from moee import MoEE
 from moee.data import calibration_texts
 from moee.errors import CalibrationError, InputError
-from moee.method.calibration import Calibration, batch_standardise
+from moee.method.calibration import batch_standardise
 from moee.method.config import RECIPES, EmbedderConfig
 from moee.method.fusion import VIEWS, join_blocks, query_vector, unit
 from moee.method.space import VectorSpace
@@ -136,13 +136,6 @@ def test_a_vector_without_a_direction_is_named(views: Views, value: float) -> No
     with pytest.raises(CalibrationError, match=r"vector of text 3 is (zero in every dimension|NaN or infinite) after"):
         space.vectors(other)
     assert space.replace(fusion="rw").vectors(other).any()
-
-
-def test_statistics_of_equal_texts_leave_no_vector_silently(model: MoEE) -> None:
-    same = model.encode_views([TEXTS[0]] * 4)
-    flat = Calibration.fit(same, info=model.info, config=model.config, texts="user")
-    with pytest.raises(CalibrationError, match=r"vector of text 0 is zero .*Calibrate on texts that differ"):
-        VectorSpace(model.config, flat).vectors(same)
 
 
 def test_a_text_alone_in_the_papers_batch_is_its_mean() -> None:
