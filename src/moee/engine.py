@@ -12,7 +12,7 @@ from moee.method.routing import score_layers
 from moee.types import Activations, Array, CapturePlan, ModelInfo, Views
 
 OnBatch = Callable[[Sequence[int], Views], None]
-"""Called with the places of texts that have just been finished, and with their views, one row for each place."""
+"""A function that gets the places of texts that have just been finished, and their views, one row for each place."""
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Default token budget of a batch, by device type."""

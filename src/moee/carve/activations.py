@@ -20,7 +20,7 @@ from moee.errors import CheckpointError
 from moee.types import Array
 
 Visitor = Callable[[int, torch.Tensor, torch.Tensor], None]
-"""Called with a layer's number, its input `(tokens, hidden_size)` and contributions `(tokens, neurons)`, no padding."""
+"""A function of a layer's number, its input `(tokens, hidden_size)` and contributions `(tokens, neurons)`, unpadded."""
 
 FFNs = Sequence[Any]
 """The feed-forward modules, with `gate_proj`, `up_proj` and `down_proj`; upstream's types differ by family."""

@@ -142,7 +142,7 @@ def _draws(num_items: int, resamples: int, rng: np.random.Generator) -> Iterator
 
 
 Statistic = Callable[[Numbers], Numbers]
-"""Counts `(draws, num_items)` to one value for each draw, NaN where it is undefined."""
+"""A function from counts `(draws, num_items)` to one value for each draw, NaN where it is undefined."""
 
 
 def _statistic(score: TaskScore) -> Statistic:

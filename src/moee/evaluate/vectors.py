@@ -25,7 +25,7 @@ CalibrationTexts = Literal["builtin", "corpus", "none"]
 RoutingSource = Literal["router", "random-projections", "shuffled", "hidden"]
 
 Embed = Callable[[Indices], Array]
-"""One encode call: rows of a task's texts to vectors, `(len(rows), dim)` float32."""
+"""A function for one encode call: rows of a task's texts to vectors, `(len(rows), dim)` float32."""
 
 _SHUFFLE_SEED = 20_241_010
 

@@ -25,10 +25,10 @@ from moee.types import ModelInfo
 
 KIND = "moee-index"
 FORMAT_VERSION = 1
-"""Raised when a folder of this version could be misread by an older program."""
+"""It rises when a folder of this version could be misread by an older program."""
 
 Calibrate = Literal["corpus", "builtin", "none", "kept"]
-"""Whose statistics: of a sample of the corpus, of the built-in sentences, nobody's, or what the embedder came with."""
+"""Texts whose statistics an index has: a sample of the corpus, built-in sentences, none, or the embedder's own."""
 
 MANIFEST = "index.json"
 

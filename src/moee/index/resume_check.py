@@ -17,7 +17,7 @@ from moee.method.fusion import check_weighted
 _NO_VECTOR_DEPENDS_ON = ("recipe", "batch_size", "format_version")
 
 Difference = tuple[str, object, object]
-"""What, as it was, as it is asked for."""
+"""Name of a setting, its value in the index, and the value that is asked for."""
 
 
 def check_embedder(config: EmbedderConfig) -> None:

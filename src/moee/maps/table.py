@@ -20,7 +20,7 @@ from moee.maps.pipeline import MadeMap
 from moee.stores.store import FieldType, Record
 
 COLUMNS = ("id", "text", "x", "y", "topic", "label", "neighbors", "vector")
-"""Besides the fields of the index; a field of one of these names is called `field_NAME`."""
+"""Columns besides the fields of the index; a field of one of these names is called `field_NAME`."""
 
 
 def write_table(made: MadeMap, fields: Mapping[str, FieldType], path: Path) -> None:

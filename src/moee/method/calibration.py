@@ -43,7 +43,7 @@ SPECTRAL_DIRECTIONS = 64
 """Leading directions that `spectral` may flatten. Chosen on STSBenchmark dev (benchmarks/quality.py)."""
 
 _TEXTS_PER_DIRECTION = 2
-"""A direction is flattened only if there are this many texts for it."""
+"""Texts needed for each direction that is flattened."""
 
 _PAIRED_TEXTS = 2048
 

@@ -39,7 +39,7 @@ _FONTS = (
     "Noto Emoji",
     "Segoe UI Emoji",
 )
-"""Tried for each character in this order, as far as they are installed; the first comes with matplotlib."""
+"""Fonts tried for each character in this order, as far as they are installed; the first comes with matplotlib."""
 _BOX = "□"
 
 

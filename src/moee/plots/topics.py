@@ -17,7 +17,7 @@ Labels = npt.NDArray[np.int64]
 """The group of each text, from 0; a text below 0 is in none."""
 
 RESTARTS = 5
-"""Most iterations of k-means."""
+"""Runs of k-means, each from other first centres; the tightest is kept."""
 LABEL_WORDS = 3
 _SHORTEST_WORD = 3
 _SAME_BEGINNING = 4

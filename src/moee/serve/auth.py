@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 PUBLIC_PATHS = frozenset({"/", "/health", "/ping", "/metrics", "/openapi.json"})
-"""Open without a key: what a load balancer, Prometheus and a browser's first look need, as in TEI, and the schema,
-which is the same on every server and has no word on the model or the texts."""
+"""Paths that are open without a key: what a load balancer, Prometheus and a browser's first look need, as in TEI, and
+the schema, which is the same on every server and has no word on the model or the texts."""
 STATIC_PREFIX = "/static/"
-"""The page's own files; it asks for the key itself."""
+"""Path of the page's own files; the page asks for the key itself."""
 
 
 def is_public(path: str) -> bool:

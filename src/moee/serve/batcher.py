@@ -23,7 +23,7 @@ from moee.serve.settings import Settings
 T = TypeVar("T")
 
 _FIRST_GUESS = 1000.0
-"""Tokens a second, before any turn was measured; decides only what Retry-After says."""
+"""Speed in tokens a second before any turn was measured; it decides only what Retry-After says."""
 _MEMORY = 0.2
 """Weight of the last turn in the running mean of the speed."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moee.serve")
 
 CLIENT_GONE = 499
-"""Logged where the client closed the connection and nothing could be answered; nginx's number."""
+"""Status logged where the client closed the connection and nothing could be answered; nginx's number."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _UNKNOWN = "unknown"
 _FRAMES = 12
@@ -38,7 +38,7 @@ _HEADERS = {
     "queue_ms": b"x-queue-time",
     "inference_ms": b"x-inference-time",
 }
-"""Facts that clients get too; TEI's names, times in milliseconds."""
+"""Headers of the facts that clients get too: TEI's names, times in milliseconds."""
 
 
 def note(**facts: float | str) -> None:

@@ -28,7 +28,7 @@ MARGIN = 16
 TIE = 1e-5
 """Scores closer than this may come in any order from a store that computes in float32."""
 MAX_CANDIDATES = 4096
-"""How far a search widens while scores are tied; beyond, which of the equal ones come is up to the store."""
+"""Candidates up to which a search widens while scores are tied. Beyond, the store decides which of equal ones come."""
 
 _Item = TypeVar("_Item")
 

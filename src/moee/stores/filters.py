@@ -20,7 +20,7 @@ from moee.errors import InputError, UnknownNameError, shown
 from moee.stores.store import FieldType, Value
 
 MAX_LENGTH = 4096
-"""Characters of a filter."""
+"""Most characters of a filter."""
 MAX_DEPTH = 32
 """How deep parentheses and `not` may be nested."""
 INTEGERS = range(-(2**63), 2**63)

@@ -23,7 +23,7 @@ from moee.types import Array, View
 
 NEIGHBOURS = 10
 MIN_TEXTS = 40
-"""Fewer would leave hardly more documents than neighbours."""
+"""Fewest texts; fewer would leave hardly more documents than neighbours."""
 
 _QUERY_SHARE = 8
 """One text in this many is a query."""

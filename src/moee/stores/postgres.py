@@ -22,7 +22,7 @@ MAX_INDEXED_DIM = 2_000
 MAX_HALF_DIM = 4_000
 """Longest vector that its HNSW index takes in half precision."""
 PASSWORD_VARIABLE = "MOEE_STORE_PASSWORD"  # noqa: S105
-"""Read if the url has no password; what libpq reads itself (PGPASSWORD, a password file) comes after it."""
+"""Variable read if the url has no password; what libpq reads itself (PGPASSWORD, a password file) comes after it."""
 LOCK_CLASS = 0x6D6F6565
 LOCK_KEY: LiteralString = "(%s::bigint << 32) | to_regclass(%s)::oid::bigint"
 """The advisory lock of a table's one writer, from `LOCK_CLASS` and the table's quoted name."""

@@ -34,7 +34,7 @@ ReductionMethod = Literal["pca", "random"]
 METHODS: tuple[ReductionMethod, ...] = get_args(ReductionMethod)
 FORMAT_VERSION = 1
 MIN_DIMS = 2
-"""One for each block."""
+"""Fewest dimensions, one for each block."""
 
 _LEAST_SHARE = 8
 """Each block gets at least one in this many dimensions, while it has them."""

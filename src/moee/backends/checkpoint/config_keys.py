@@ -9,7 +9,7 @@ from moee.architectures import Architecture
 from moee.errors import CheckpointError, NoMoELayersError, UnsupportedArchitectureError
 
 EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts")
-"""Where configurations count their experts."""
+"""Keys by which configurations count their experts."""
 TOP_K_KEYS = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k")
 ADD_A_ROW = "`moee models` lists what is supported; docs/add-an-architecture.md shows how to add a row."
 

@@ -19,7 +19,7 @@ _INDEX = f"{WHOLE}.index.json"
 _ADAPTER_CONFIG = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HEADER_LIMIT = 100_000_000
-"""Bytes; the limit of the safetensors format itself."""
+"""Most bytes of a header; the limit of the safetensors format itself."""
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype"})
 """Configuration keys that say where, when or how a checkpoint was written, not what it holds."""
 _SAMPLE = 64

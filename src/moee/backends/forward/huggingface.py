@@ -72,7 +72,7 @@ def _embeds_tokens(module: Any) -> bool:
 
 
 WINDOW_KEYS = ("sliding_window", "sliding_window_size", "attention_chunk_size")
-"""Where configurations say how far back some of their layers see."""
+"""Keys by which configurations say how far back some of their layers see."""
 
 
 class HuggingFaceBackend:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from moee.errors import OutOfMemoryError
 
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
-"""In messages of torch's allocators on a CPU (Linux, Windows) and on a GPU."""
+"""Words in the messages of torch's allocators on a CPU (Linux, Windows) and on a GPU."""
 
 
 @contextmanager

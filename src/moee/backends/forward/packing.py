@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ATTENTION = "moee_packed"
-"""Under which transformers finds our attention function."""
+"""Name by which transformers finds our attention function."""
 _SHORTEST_IN_BLOCK = 0.8
 """Length, relative to the longest text of a block of attention, that a text needs to join it. Fewer blocks are fewer
 calls, tighter ones less padding."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 WeightsState = tuple[tuple[int, int], ...]
-"""By parameter: where it is, and how often it has been written to."""
+"""For each parameter, where it is and how often it has been written to."""
 
 
 class SharedPrefix:

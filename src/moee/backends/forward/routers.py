@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _PROBE_TOKENS = (0, 1, 2)
 _SAME_LOGITS = 0.02
-"""Relative; above the rounding of bfloat16 (2^-8), far below what a softmax or sigmoid changes."""
+"""Relative difference of equal logits: above bfloat16's rounding (2^-8), far below what softmax or sigmoid changes."""
 _ROUTER_NAME = re.compile(r"(router|gate|gating)$", re.IGNORECASE)
 _LAYER_NUMBER = re.compile(r"(?:^|\.)(\d+)\.")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Prepare = Callable[[int, nn.Module], None]
-"""Called with a layer's number and the layer, just after its weights came."""
+"""A function that is called with a layer's number and the layer, just after its weights came."""
 Weights = dict[str, torch.Tensor]
 """Tensors by their name under the text model."""
 

@@ -40,7 +40,7 @@ logger = logging.getLogger("moee")
 _STATES_IN_BATCH = 14
 """Work space of a batch, in states of all its tokens: queries, keys, values, sums, what norms return."""
 SLACK_BYTES = 200 * 2**20
-"""For what the libraries take while they work."""
+"""Memory for what the libraries take while they work."""
 
 Sequences = Sequence[Sequence[int]]
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CAST_ELEMENTS = 1 << 15
-"""Cast at once: stays in the nearest cache, and is the most that torch starts no threads for."""
+"""Numbers cast at once: they stay in the nearest cache, and are the most that torch starts no threads for."""
 _ALIGNMENT = 64
-"""Bytes; what torch's own allocations have."""
+"""Bytes that a place in memory is a multiple of, as torch's own allocations are."""
 _READ_BYTES = 1 << 24
-"""Read at once where nothing is cast; a stop is noticed between two reads."""
+"""Bytes read at once where nothing is cast; a stop is noticed between two reads."""
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

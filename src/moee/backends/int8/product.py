@@ -55,7 +55,7 @@ _ROUNDED = 2.0**-23
 """What float32 may lose of the sum with the zero point still in it, with room for the other roundings. A
 saturated pair of products costs hundreds of times more."""
 _ELEMENTS = 1 << 18
-"""Rounded at once, so that the steps in between stay in the cache."""
+"""Numbers rounded at once, so that the steps in between stay in the cache."""
 
 
 def is_available() -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MAX_ELEMENTS = 1 << 24
 """Numbers of the product over all experts held at once; more tokens are taken in turn. 64 MiB in float32."""
 _DENSE_SHARE = 0.4
-"""Worth it from this share of active experts on; below, skipping unused experts saves more than few calls do."""
+"""Share of active experts from which it pays; below, skipping unused experts saves more than few calls do."""
 
 
 def suits(module: Any, top_k: int) -> bool:

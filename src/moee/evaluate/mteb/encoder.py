@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moee.embedder import MoEE
 
 Encode = Callable[[Sequence[str]], Array]
-"""Texts of one encode call to vectors, `(num_texts, dim)` float32."""
+"""A function from the texts of one encode call to vectors, `(num_texts, dim)` float32."""
 
 
 def require_mteb() -> None:

@@ -21,7 +21,7 @@ from moee.method.moments import spearman
 from moee.types import LayerChoice, Pooling, Views
 
 DEFAULT_LIMIT = 200
-"""Pairs: four ways of pooling are four passes of the model."""
+"""Pairs used of each task: four ways of pooling are four passes of the model."""
 _TASKS = STS_TASKS[:5]
 _BEST = "moee best"
 

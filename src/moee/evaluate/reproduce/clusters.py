@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DEFAULT_LIMIT = 2000
-"""Texts: k-means is run six times."""
+"""Texts used of each task: k-means is run six times."""
 DEFAULT_CLUSTERS = 20
 """Number of clusters for sets without classes."""
 TOPICS = 6

@@ -29,7 +29,7 @@ COLOURS: Mapping[str, str] = MappingProxyType(
     }
 )
 SHARES = ("#009E73", "#0072B2", "#E69F00", "#B0B0B0")
-"""Both right, HS only, RW only, neither."""
+"""Colours of the pairs that both have right, HS only, RW only, and neither."""
 _HATCHES = ("///", "", "...")
 _MARKERS = ("o", "s", "^", "D")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NINE_PROMPTS = PAPER_PROMPTS[:9]
 DEFAULT_LIMIT = 200
-"""Pairs: nine prompts are nine passes of the model."""
+"""Pairs used of each task: nine prompts are nine passes of the model."""
 _TASKS_OF_BOXES = STS_TASKS[:5]
 
 

@@ -40,6 +40,6 @@ def openai_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _ANYWHERE = (500, 503, 504)
 EMBEDDING = (400, 401, 413, 422, 429)
-"""What a request with texts can be answered with."""
+"""Statuses of errors that a request with texts can be answered with."""
 READING = (401, 413)
-"""What a request without a body can be answered with; one may send a body all the same."""
+"""Statuses of errors of a request without a body; a client may send a body all the same."""
