@@ -15,7 +15,7 @@ help:
 	@echo "make test        the tests that need no model weights (under four minutes on two quiet cores)"
 	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium; about a quarter of an hour)"
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA (about two minutes)"
-	@echo "make lint types  ruff, import layers, size limits, generated docs; mypy --strict"
+	@echo "make lint types  ruff, import layers, size limits, English, generated docs; mypy --strict"
 	@echo "make docs        write the pages of docs/ that the code and the result files know"
 	@echo "make results     docs/results.md alone, from the files in benchmarks/results/evaluation"
 	@echo "make pictures    take the pictures of the explorer page again, in a browser"
@@ -58,6 +58,7 @@ lint: $(VENV)/.installed-dev docs-check
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_english.py
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy

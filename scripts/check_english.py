@@ -14,6 +14,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("src", "scripts", "benchmarks", "tests")
 
 FRAGMENT = re.compile(
@@ -47,9 +48,8 @@ def fragments(source: str) -> list[tuple[int, str]]:
     )
 
 
-def main() -> int:
-    """Print the fragments of the checked folders and return the exit code."""
-    root = Path(__file__).resolve().parent.parent
+def main(root: Path = ROOT) -> int:
+    """Print the fragments of the checked folders under `root` and return the exit code."""
     count = 0
     for path in sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py")):
         for line, words in fragments(path.read_text(encoding="utf-8")):

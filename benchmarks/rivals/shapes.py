@@ -219,7 +219,7 @@ def needed_bytes(name: str, layers: int, element_bytes: int) -> int:
 
     Args:
         name: A key of `SHAPES`.
-        layers: That are built.
+        layers: Layers that are built.
         element_bytes: Bytes of a weight in a layer, copies in another precision included: 4 in float32.
     """
     from moee.bench.work import model_cost

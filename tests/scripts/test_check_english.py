@@ -54,3 +54,14 @@ def test_a_fragment_is_found_with_its_line(check: ModuleType, source: str) -> No
 )
 def test_whole_phrases_pass(check: ModuleType, source: str) -> None:
     assert check.fragments(source) == []
+
+
+def test_a_folder_with_fragments_fails_and_names_file_and_line(
+    check: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "good.py").write_text('"""Name of the model."""\n')
+    assert check.main(tmp_path) == 0
+    (tmp_path / "src" / "bad.py").write_text(f'X = 1\n"""{OF} the model."""\n')
+    assert check.main(tmp_path) == 1
+    assert capsys.readouterr().err.startswith(f"src/bad.py:2: {OF} the model.")
