@@ -117,8 +117,13 @@ def test_empty_texts_are_encoded_on_demand(moee: Run) -> None:
     ("stdin", "options", "code", "message"),
     [
         ("", [], 2, "Standard input holds no texts."),
-        ("a\n\nb\n", [], 2, "Text 1 is empty."),
-        ("a\n \t\n", [], 2, "Text 1 is only whitespace"),
+        (
+            "a\n\nb\n",
+            [],
+            2,
+            "'text' on line 2 of standard input is empty. Drop the row. --on-empty encode",
+        ),
+        ("a\n \t\n", [], 2, "on line 2 of standard input is only whitespace"),
         (b"a\nb\xff\n", [], 2, "Line 2 of standard input is not UTF-8: byte 0xff at position 1."),
         (
             "a\n",

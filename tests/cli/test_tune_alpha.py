@@ -98,7 +98,7 @@ def test_a_score_that_is_no_number_is_named(moee: Run, corpus: Path, tmp_path: P
     path.write_text("text_a,text_b,score\na,b,3\nc,d,high\n")
     done = moee("tune-alpha", corpus, *FAKE, "--pairs", path)
     assert done.returncode == 2
-    assert "row 2: the score is 'high'" in done.stderr
+    assert f"The score on line 3 of {path} is 'high'" in done.stderr
 
 
 def test_a_folder_that_holds_something_else_is_spared(moee: Run, corpus: Path, tmp_path: Path) -> None:

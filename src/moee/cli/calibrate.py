@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_result, shows_progress
-from moee.cli.groups import Method, Running, grouped
+from moee.cli.groups import Method, Reads, Running, grouped
+from moee.cli.inputs import Input, write_rejects
 
 
 @grouped
@@ -24,6 +25,7 @@ def calibrate(
         typer.Option("--texts", help="Your own texts, unlabelled: any INPUT of `moee embed`. Built-in if not given."),
     ] = None,
     text_column: options.TextColumn = "text",
+    reads: Reads,
     method: Method,
     running: Running,
     as_json: options.Json = False,
@@ -38,14 +40,16 @@ def calibrate(
       moee calibrate demo --texts corpus.jsonl --out my-embedder
       moee embed new.txt -m my-embedder -o new.npy
     """
-    from moee.files.read import read_texts
-
     options.check_out_folder(out, holds="calibration.safetensors")
-    corpus = read_texts(texts, column=text_column) if texts is not None else None
+    given = Input.read(texts, text_column, reads) if texts is not None else None
     embedder = options.open_model(model, **method, **running)
+    corpus, skipped = None, dict[str, Any]()
+    if given is not None:
+        corpus = given.texts(embedder.config.on_empty)
+        skipped = write_rejects(given.source, given.reading, beside=out)
     statistics = embedder.calibrate(corpus, show_progress_bar=shows_progress())
     embedder.save(out)
-    document = {"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts}
+    document = {"output": str(out), "model": embedder.info.name, "num_texts": statistics.num_texts, **skipped}
     print_result(document, str(out), as_json=as_json)
     use = f'moee embed INPUT -m {out}, or MoEE.from_pretrained("{out}")'
     note(f"Fitted on {statistics.num_texts} texts. Use it with: {use}")

@@ -9,8 +9,11 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_result, shows_progress
+from moee.cli.groups import Reads, grouped
+from moee.cli.inputs import Input, write_rejects
 
 
+@grouped
 def carve(
     dense: Annotated[
         str, typer.Argument(metavar="DENSE", help="Folder of a dense Llama or Qwen2 model, or its .gguf file.")
@@ -24,6 +27,7 @@ def carve(
         ),
     ] = None,
     text_column: options.TextColumn = "text",
+    reads: Reads,
     experts: Annotated[int | None, typer.Option(help="Routed experts in every layer.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Routed experts that each token uses.")] = None,
     shared: Annotated[
@@ -49,7 +53,6 @@ def carve(
     from moee.carve import CarveConfig
     from moee.carve import carve as run_carve
     from moee.data import calibration_texts
-    from moee.files.read import read_texts
 
     given: dict[str, Any] = {
         "num_experts": experts,
@@ -60,7 +63,11 @@ def carve(
     }
     config = CarveConfig(**{name: value for name, value in given.items() if value is not None})
     options.check_out_folder(out, holds="carve_report.json")
-    corpus = read_texts(texts, column=text_column) if texts is not None else calibration_texts()
+    corpus, skipped = calibration_texts(), dict[str, Any]()
+    if texts is not None:
+        given_texts = Input.read(texts, text_column, reads)
+        corpus = given_texts.texts("encode")  # blank lines between passages are none of them
+        skipped = write_rejects(texts, given_texts.reading, beside=out)
     report = run_carve(dense, out, texts=corpus, config=config, progress=shows_progress())
-    print_result({"output": str(out), **report.to_json()}, str(out), as_json=as_json)
+    print_result({"output": str(out), **report.to_json(), **skipped}, str(out), as_json=as_json)
     note(f"Look at it with: moee inspect {out}. Use it with: moee embed INPUT -m {out}")

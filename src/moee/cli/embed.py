@@ -11,7 +11,8 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_json_lines, shows_progress
-from moee.cli.groups import Fusing, Lengths, Method, Running, grouped
+from moee.cli.groups import Fusing, Lengths, Method, Reads, Running, grouped
+from moee.cli.inputs import ON_EMPTY, Input, write_rejects
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
@@ -32,6 +33,7 @@ def embed(
     fusing: Fusing,
     method: Method,
     text_column: options.TextColumn = "text",
+    reads: Reads,
     views: Annotated[
         bool, typer.Option("--views", help="Also write the hidden states and the routing weights themselves.")
     ] = False,
@@ -56,28 +58,27 @@ def embed(
       moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
       moee embed papers.parquet -m deepseek-ai/deepseek-moe-16b-base --memory 8GiB -o vectors.parquet
     """
-    from moee.files.read import read_texts
     from moee.files.write import check_output
 
     if output is not None:
         check_output(output, with_views=views)
-    texts = read_texts(source, column=text_column)
+    given = Input.read(source, text_column, reads)
     embedder = options.open_model(model, **fusing, **method, **lengths, **running)
+    texts = given.texts(embedder.config.on_empty, if_empty=ON_EMPTY)
+    skipped = write_rejects(source, given.reading, beside=output)
     started = time.perf_counter()
     embedded = _encode(embedder, texts, output, with_views=views)
-    _deliver(embedder, embedded, output, as_json=as_json, seconds=time.perf_counter() - started)
+    _deliver(embedder, embedded, output, skipped, as_json=as_json, seconds=time.perf_counter() - started)
 
 
 def _encode(embedder: MoEE, texts: list[str], output: Path | None, *, with_views: bool) -> Embedded:
     """Run the model. With an output file, what is finished is kept beside it until the file is written."""
     from moee.files.write import Embedded
-    from moee.method.texts import check_texts
     from moee.view_store import ViewStore
 
     if output is None:
         views = embedder.encode_views(texts, show_progress_bar=shows_progress())
     else:
-        check_texts(texts, on_empty=embedder.config.on_empty)
         store = ViewStore(embedder, parts_of(output), show_progress=shows_progress(), projections=False, strict=True)
         if done := len(set(texts)) - store.missing(list(dict.fromkeys(texts)), embedder.config):
             note(f"{done} texts were finished by an earlier run and are taken from {parts_of(output)}")
@@ -90,8 +91,10 @@ def parts_of(output: Path) -> Path:
     return output.with_name(f"{output.name}.parts")
 
 
-def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json: bool, seconds: float) -> None:
-    """Write the file or print the records, and say what was done."""
+def _deliver(
+    embedder: MoEE, embedded: Embedded, output: Path | None, skipped: dict[str, Any], *, as_json: bool, seconds: float
+) -> None:
+    """Write the file or print the records, and say what was done. `Any`: part of the JSON."""
     from moee.files.write import jsonl_records, write
 
     summary: dict[str, Any] = {
@@ -100,6 +103,7 @@ def _deliver(embedder: MoEE, embedded: Embedded, output: Path | None, *, as_json
         "dim": int(embedded.vectors.shape[1]),
         "seconds": round(seconds, 3),
         "config": embedder.config.to_dict(),
+        **skipped,
     }
     if output is not None:
         write(output, embedded)

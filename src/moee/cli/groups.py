@@ -56,6 +56,14 @@ class Lengths(TypedDict, total=False):
     on_empty: options.OnEmpty
 
 
+class Reads(TypedDict, total=False):
+    """How a file of texts is read; `moee.files.rows.Reading` takes each by its name."""
+
+    delimiter: options.Delimiter
+    encoding: options.Encoding
+    on_bad_row: options.OnBadRow
+
+
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with an option for each member of its groups, in their places.
 

@@ -9,7 +9,8 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_result, print_table, print_text, shows_progress
-from moee.cli.groups import Lengths, Running, grouped
+from moee.cli.groups import Lengths, Reads, Running, grouped
+from moee.cli.inputs import ON_EMPTY, reading_of, write_rejects
 from moee.errors import InputError
 from moee.memory import format_size
 
@@ -75,6 +76,7 @@ def build(
     document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
     scoring: options.Scoring = None,
     lengths: Lengths,
+    reads: Reads,
     running: Running,
     as_json: options.Json = False,
 ) -> None:
@@ -107,7 +109,7 @@ def build(
         quantize=quantize,
         report=report,
     )
-    corpus = read_corpus(source, Columns(text_column, id_column, _names(fields)))
+    corpus = read_corpus(source, Columns(text_column, id_column, _names(fields)), reading=reading_of(reads))
     embedder = options.open_model(
         model,
         prompt=prompt,
@@ -117,8 +119,10 @@ def build(
         **lengths,
         **running,
     )
+    corpus = corpus.with_texts(embedder.config.on_empty, if_empty=ON_EMPTY)
+    skipped = write_rejects(source, corpus.reading, beside=out)
     built = build_index(out, corpus, embedder, how, show_progress=shows_progress())
-    _say_built(out, built, as_json=as_json)
+    _say_built(out, built, skipped, as_json=as_json)
 
 
 @app.command()
@@ -131,6 +135,7 @@ def add(
         str | None, typer.Option(help="Column of the texts; that of the build if not given.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the ids; that of the build if not given.")] = None,
+    reads: Reads,
     model: options.IndexModel = None,
     running: Running,
     as_json: options.Json = False,
@@ -150,10 +155,13 @@ def add(
     from moee.index.records_from_file import read_addition
     from moee.index.searcher import Searcher
 
-    corpus = read_addition(read_manifest(folder), source, text_column=text_column, id_column=id_column)
+    reading = reading_of(reads)
+    corpus = read_addition(read_manifest(folder), source, text_column=text_column, id_column=id_column, reading=reading)
     with Searcher.open(folder, model=model, **running) as searcher:
+        corpus = corpus.with_texts(searcher.embedder.config.on_empty)
+        skipped = write_rejects(source, reading, beside=folder)
         added = add_texts(searcher, corpus, show_progress=shows_progress())
-    _say_built(folder, added, as_json=as_json)
+    _say_built(folder, added, skipped, as_json=as_json)
 
 
 @app.command()
@@ -214,8 +222,8 @@ def _names(fields: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _say_built(folder: Path, built: Built, *, as_json: bool) -> None:
-    """Print what was done, and the report if there is one."""
+def _say_built(folder: Path, built: Built, skipped: dict[str, Any], *, as_json: bool) -> None:
+    """Print what was done, and the report if there is one. `Any`: part of the JSON."""
     rate = built.num_embedded / built.seconds
     if as_json:
         print_json(
@@ -230,6 +238,7 @@ def _say_built(folder: Path, built: Built, *, as_json: bool) -> None:
                 "calibrate": built.manifest.calibrate,
                 "alpha": built.manifest.alpha,
                 "report": None if built.report is None else built.report.to_dict(),
+                **skipped,
             }
         )
     elif built.report is not None:
@@ -285,7 +294,8 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
     ]
     for source in facts["sources"]:
         ids = "digests" if source["id_column"] is None else f"column {source['id_column']!r}"
-        state = "" if source["is_complete"] else ", unfinished"
+        state = f", {source['left_out']} left out" if source["left_out"] else ""
+        state += "" if source["is_complete"] else ", unfinished"
         shown = f"{source['path']}: {source['rows']} rows, text {source['text_column']!r}, ids {ids}{state}"
         lines.append(["source", shown])
     return lines

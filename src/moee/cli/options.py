@@ -63,11 +63,26 @@ Precision = Annotated[
 Input = Annotated[
     str,
     typer.Argument(
-        metavar="INPUT", help="A .txt, .jsonl, .csv (all also .gz) or .parquet file, or - for lines of text."
+        metavar="INPUT", help="A .txt, .jsonl, .csv, .tsv (all also .gz) or .parquet file, or - for lines of text."
     ),
 ]
 TextColumn = Annotated[str, typer.Option(help="Field of a .jsonl, .csv or .parquet file that holds the text.")]
 IndexFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an index.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CHAR|tab", help="Character between the cells of a .csv file; a comma, in .tsv a tab, if not given."
+    ),
+]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of the input, such as utf-16; UTF-8 if not given.")]
+OnBadRow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="error|skip",
+        help="What to do with a row that cannot be used; skip leaves it out and writes INPUT.rejects.jsonl beside the "
+        "output.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 

@@ -11,11 +11,13 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, shows_progress
-from moee.cli.groups import Method, Running, grouped
+from moee.cli.groups import Method, Reads, Running, grouped
+from moee.cli.inputs import Input, reading_of, write_rejects
 from moee.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from moee.evaluate.alpha.tune import AlphaChoice, ScoredPairs, Tuning
+    from moee.files.rows import Reading
 
 PAIR_COLUMNS = ("text_a", "text_b", "score")
 
@@ -44,6 +46,7 @@ def tune_alpha(
     ] = None,
     sample: Annotated[int, typer.Option(help="Use at most this many of the texts.")] = 512,
     text_column: options.TextColumn = "text",
+    reads: Reads,
     model_method: Method,
     running: Running,
     as_json: options.Json = False,
@@ -61,16 +64,19 @@ def tune_alpha(
     """
     from moee.evaluate.alpha.tune import COMPARE_PROMPT, METHODS
     from moee.evaluate.alpha.tune import tune_alpha as tune
-    from moee.files.read import read_texts
 
     check_choice("method", method, METHODS)
     if method == "labels" and pairs is None:
         raise InputError("--method labels needs scored pairs: give --pairs FILE.csv, with text_a, text_b and score.")
     if out is not None:
         options.check_out_folder(out, holds="config.json")
-    corpus = read_texts(texts, column=text_column)
-    scored = read_pairs(pairs) if pairs is not None else None
+    given, pairs_reading = Input.read(texts, text_column, reads), reading_of(reads)
+    scored = read_pairs(pairs, pairs_reading) if pairs is not None else None
     embedder = options.open_model(model, **model_method, **running)
+    corpus = given.texts(embedder.config.on_empty)
+    skipped = write_rejects(texts, given.reading, beside=out)
+    if pairs is not None:
+        write_rejects(str(pairs), pairs_reading, beside=out)
     found = tune(
         embedder,
         corpus,
@@ -82,36 +88,52 @@ def tune_alpha(
     chosen = found.choice(method)
     if out is not None:
         embedder.with_settings(alpha=chosen.alpha).save(out)
-    _report(found, chosen, out, as_json=as_json)
+    _report(found, chosen, out, skipped, as_json=as_json)
 
 
-def read_pairs(path: Path) -> ScoredPairs:
+def read_pairs(path: Path, reading: Reading | None = None) -> ScoredPairs:
     """Read scored pairs from a `.csv` file (or `.csv.gz`) with the columns `text_a`, `text_b` and `score`.
 
+    Args:
+        path: The file.
+        reading: Its delimiter and encoding, and what becomes of bad rows; None for the defaults.
+
     Raises:
-        InputError: If it is another format, lacks a column, or a score is no finite number; names the row.
+        InputError: If it is another format, lacks a column, or a score is no finite number; names the line.
     """
     from moee.evaluate.alpha.tune import ScoredPairs
-    from moee.files.read import input_format, read_texts
+    from moee.files.read import input_format, read_rows
+    from moee.files.rows import Columns, Reading
 
     if input_format(path) != ".csv":
         raise InputError(
             f"--pairs is {str(path)!r}; it must be a .csv file with the columns {', '.join(PAIR_COLUMNS)}."
         )
-    left, right, written = (read_texts(str(path), column=column) for column in PAIR_COLUMNS)
-    scores = []
-    for row, value in enumerate(written, start=1):
-        try:
-            score = float(value)
-        except ValueError:
-            score = math.nan
+    reading = reading or Reading()
+    left, right, scores = list[str](), list[str](), list[float]()
+    for row in read_rows(str(path), Columns(PAIR_COLUMNS[0], fields=PAIR_COLUMNS[1:]), reading=reading):
+        one, other, written = (row.values[name] for name in PAIR_COLUMNS)
+        score = _score(written)
         if not math.isfinite(score):
-            raise InputError(f"{str(path)!r}, row {row}: the score is {value!r}; it must be a finite number.")
+            message = f"The score {row.place} is {written!r}; it must be a finite number."
+            reading.leave_out(row.place, InputError(message))
+            continue
+        left.append(one)
+        right.append(other)
         scores.append(score)
+    reading.check_left(scores)
     return ScoredPairs(left, right, np.array(scores, dtype=np.float64))
 
 
-def _report(found: Tuning, chosen: AlphaChoice, out: Path | None, *, as_json: bool) -> None:
+def _score(written: str) -> float:
+    try:
+        return float(written)
+    except ValueError:
+        return math.nan
+
+
+def _report(found: Tuning, chosen: AlphaChoice, out: Path | None, skipped: dict[str, Any], *, as_json: bool) -> None:
+    """Print the choices. `Any`: part of the JSON."""
     if as_json:
         print_json(
             {
@@ -120,6 +142,7 @@ def _report(found: Tuning, chosen: AlphaChoice, out: Path | None, *, as_json: bo
                 "chosen": {"method": chosen.method, "alpha": chosen.alpha},
                 "output": None if out is None else str(out),
                 "choices": [_as_dict(choice) for choice in found.choices],
+                **skipped,
             }
         )
     else:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from moee.errors import InputError, StoreError
 from moee.files.atomic import atomic_file
+from moee.files.rows import OnBadRow
 from moee.stores.registry import StoreSpec
 from moee.stores.store import Layout
 from moee.types import ModelInfo
@@ -44,6 +45,8 @@ class Source:
         text_column: Column of the texts.
         id_column: Column of the ids; None for digests of the texts.
         is_complete: Whether all of them were written.
+        on_bad_row: What became of rows that could not be used, see `moee.files.rows.Reading`.
+        left_out: How many such rows there were.
     """
 
     path: str
@@ -52,6 +55,8 @@ class Source:
     text_column: str
     id_column: str | None
     is_complete: bool = False
+    on_bad_row: OnBadRow = "error"
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

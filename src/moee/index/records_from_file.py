@@ -66,8 +66,12 @@ class Corpus:
             digest.update(json.dumps([record.id, record.text, record.fields], sort_keys=True).encode())
         return digest.hexdigest()
 
-    def with_texts(self, on_empty: EmptyText) -> Corpus:
+    def with_texts(self, on_empty: EmptyText, *, if_empty: str = "") -> Corpus:
         """Return the corpus without the records whose text is empty, unless such texts are to be embedded.
+
+        Args:
+            on_empty: `"encode"` keeps them.
+            if_empty: What else can be done about one, as a sentence.
 
         Raises:
             InputError: If a text has no visible character and bad rows are not skipped; names the place.
@@ -76,7 +80,7 @@ class Corpus:
             Row(place, {self.columns.text: record.text})
             for place, record in zip(self.places, self.records, strict=True)
         ]
-        kept = {row.place for row in self.reading.with_text(texts, self.columns.text, on_empty)}
+        kept = {row.place for row in self.reading.with_text(texts, self.columns.text, on_empty, if_empty=if_empty)}
         if len(kept) == len(texts):
             return self
         records = [record for place, record in zip(self.places, self.records, strict=True) if place in kept]

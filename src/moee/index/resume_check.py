@@ -34,7 +34,17 @@ def source_of(corpus: Corpus, *, is_complete: bool = False) -> Source:
     """Return the manifest's entry for a file."""
     path = corpus.label if corpus.label == STDIN else str(Path(corpus.label).expanduser().resolve())
     columns = corpus.columns
-    return Source(path, corpus.digest(), len(corpus.records), columns.text, columns.id, is_complete)
+    reading = corpus.reading
+    return Source(
+        path,
+        corpus.digest(),
+        len(corpus.records),
+        columns.text,
+        columns.id,
+        is_complete,
+        reading.on_bad_row,
+        len(reading.rejects),
+    )
 
 
 def check_same(
@@ -82,6 +92,8 @@ def _columns(manifest: Manifest, corpus: Corpus) -> Iterator[Difference]:
         yield "the text column", source.text_column, corpus.columns.text
     if source.id_column != corpus.columns.id:
         yield "the id column", source.id_column, corpus.columns.id
+    if source.on_bad_row != corpus.reading.on_bad_row:
+        yield "on_bad_row", source.on_bad_row, corpus.reading.on_bad_row
     if set(manifest.layout.fields) != set(corpus.fields):
         yield "fields", sorted(manifest.layout.fields), sorted(corpus.fields)
 
