@@ -82,7 +82,7 @@ def test_the_choice_is_saved_with_the_embedder(moee: Run, corpus: Path, pairs: P
         (("--method", "labels"), "--method labels needs scored pairs"),
         (("--pairs", "pairs.txt"), "it must be a .csv file with the columns text_a, text_b, score"),
         (("--sample", "2"), "at most 2 may be used"),
-        (("--recipe", "paper"), "the paper recipe"),
+        (("--recipe", "paper"), "of the recipe 'paper'"),
         (("--compare-prompt", "prompteoll"), "Unknown prompt 'prompteoll'"),
     ],
 )
