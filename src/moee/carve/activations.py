@@ -125,14 +125,7 @@ def _energy(contributions: torch.Tensor, members: torch.Tensor) -> npt.NDArray[n
 def accumulate(
     model: nn.Module, batches: Iterable[PaddedTokens], members: Sequence[torch.Tensor], floors: Sequence[float]
 ) -> list[RegressionSums]:
-    """Return the router regression's sums over all tokens, one for each layer.
-
-    Args:
-        model: The dense model.
-        batches: Batches of token sequences.
-        members: Experts' neurons, from `membership`.
-        floors: Floor of each layer, from `expert_floor`.
-    """
+    """Return the router regression's sums over all tokens, one for each layer."""
     ffns = feed_forwards(model)
     hidden_size = ffns[0].gate_proj.in_features
     sums = [RegressionSums.empty(hidden_size, table.shape[1]) for table in members]

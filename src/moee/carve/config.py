@@ -50,11 +50,7 @@ class CarveConfig:
     dtype: CarveDtype = "auto"
 
     def __post_init__(self) -> None:
-        """Check every value that needs no model.
-
-        Raises:
-            InputError: Naming the value, what is allowed, and what to do.
-        """
+        """Check every value that needs no model."""
         if self.num_experts < 2:
             raise InputError(f"num_experts is {self.num_experts!r}; a router needs at least 2 experts to choose from.")
         if not 1 <= self.top_k <= self.num_experts:

@@ -13,12 +13,7 @@ from moee.carve.sequences import PaddedTokens
 
 
 def perplexity(model: Any, batches: Iterable[PaddedTokens]) -> float:
-    """Return exp of the mean negative log likelihood of every token but the first of each sequence.
-
-    Args:
-        model: A causal language model of transformers.
-        batches: Right-padded.
-    """
+    """Return exp of the mean negative log likelihood of every token but the first of each sequence."""
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in batches:

@@ -41,11 +41,7 @@ class CarvePlan:
     router_scale: float
 
     def __post_init__(self) -> None:
-        """Check that the parts belong together.
-
-        Raises:
-            CheckpointError: If they do not.
-        """
+        """Check that the parts belong together."""
         num_layers, neurons = self.neuron_order.shape
         if self.routers.shape[:2] != (num_layers, self.num_experts):
             raise CheckpointError(

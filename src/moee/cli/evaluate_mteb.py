@@ -28,14 +28,6 @@ def run_in_mteb(
 
     A task with a folder in `folder` runs on kept views; any other name is mteb's own and comes from the hub.
 
-    Args:
-        embedder: The model.
-        folder: Folder of local sets; None if there are none.
-        names: Names of mteb's tasks; or names of tasks, task types, `all` or `paper`, which mean local sets.
-        settings: To score.
-        study_options: For `Study`.
-        as_json: One JSON document on standard output.
-
     Raises:
         InputError: If mteb has no such task, its data cannot be had, or a setting cannot be run on a hub task.
     """

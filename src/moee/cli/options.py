@@ -87,11 +87,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 
 
 def parse_alpha(value: str | None) -> float | str | None:
-    """Return the number, `"auto"`, or None.
-
-    Raises:
-        InputError: If it is neither.
-    """
+    """Return the number, `"auto"`, or None."""
     if value is None or value == "auto":
         return value
     try:
@@ -112,11 +108,7 @@ def find_data_folder(given: Path | None) -> Path | None:
 
 
 def data_folder(given: Path | None) -> Path:
-    """Return the folder of evaluation sets.
-
-    Raises:
-        InputError: If neither the option nor MOEE_DATA names one.
-    """
+    """Return the folder of evaluation sets."""
     found = find_data_folder(given)
     if found is None:
         raise InputError(

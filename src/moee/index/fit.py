@@ -109,15 +109,7 @@ class Prepared:
 
 
 class Sample:
-    """The sampled rows of a corpus, and the model's views of them.
-
-    Args:
-        corpus: The texts.
-        embedder: Runs the model; views are those of the document prompt.
-        folder: Where views are kept.
-        held_out: Whether rows are held out for a report.
-        show_progress: Show progress on stderr.
-    """
+    """The sampled rows of a corpus, and the model's views of them."""
 
     def __init__(
         self, corpus: Corpus, embedder: MoEE, folder: Path, *, held_out: bool, show_progress: bool = False

@@ -135,11 +135,7 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `index.json`, whole or not at all.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
+    """Write `index.json`, whole or not at all."""
     with atomic_file(folder / MANIFEST) as temporary:
         document = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False)
         temporary.write_text(document + "\n", encoding="utf-8")

@@ -108,11 +108,7 @@ class CorpusMap:
         }
 
     def save(self, folder: Path) -> None:
-        """Write `map.json` into the folder of the index, whole or not at all.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Write `map.json` into the folder of the index, whole or not at all."""
         values = {"kind": KIND, "format_version": FORMAT_VERSION, "origin": asdict(self.origin), **self.to_dict()}
         with atomic_file(folder / MAP) as temporary:
             temporary.write_text(json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
@@ -139,12 +135,7 @@ class CorpusMap:
             ) from error
 
     def staleness(self, manifest: Manifest, num_records: int) -> str | None:
-        """Say how the index changed since the map was made; None if it did not.
-
-        Args:
-            manifest: Manifest of the index.
-            num_records: Records in the index.
-        """
+        """Say how the index changed since the map was made; None if it did not."""
         if num_records != self.origin.num_records:
             return f"The map was made of {self.origin.num_records:,} texts, and the index holds {num_records:,}."
         if state_of(manifest) != self.origin.state:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from moee.embedder import MoEE
@@ -16,11 +15,11 @@ from moee.index.manifest import Manifest
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import check_weighted, cosine_weights, join_blocks
 from moee.method.saved import SavedEmbedder, read_embedder
-from moee.stores.base import Store, search
+from moee.stores.base import search
 from moee.stores.filters import Filter
 from moee.stores.reduce import Reducer
 from moee.stores.store import Hit, Query
-from moee.types import Array, Fusion, View, Views
+from moee.types import Array, View, Views
 
 logger = logging.getLogger("moee")
 
@@ -31,15 +30,26 @@ class Searcher:
     Args:
         index: The open index; closed with the searcher.
         embedder: Embedder with the configuration and the statistics of the index.
+
+    Attributes:
+        index: The index without the model.
+        folder: Where it is.
+        store: Its records and vectors.
+        reducer: How its vectors were shortened; None if they were not.
+        embedder: The model, with the configuration and the statistics of the index.
+        documents: The embedder with the prompt of documents.
+        fusion: The fusion of a search that names none.
+        alpha: The weight of the routing weights in a sum that names none.
     """
 
     def __init__(self, index: IndexFolder, embedder: MoEE) -> None:
-        self._index = index
-        self._embedder = embedder
         config = embedder.config
+        self.index, self.folder, self.store, self.reducer = index, index.folder, index.store, index.reducer
+        self.embedder = embedder
+        self.documents = documents_of(embedder)
+        self.fusion = check_weighted(config.fusion, "searched")
+        self.alpha = index.manifest.alpha
         self._queries = embedder.with_settings(prompt=config.query_prompt or config.prompt)
-        self._documents = documents_of(embedder)
-        self._fusion = check_weighted(config.fusion, "searched")
 
     @classmethod
     def open(cls, folder: str | Path, *, model: MoEE | str | None = None, **options: Any) -> Searcher:
@@ -65,49 +75,9 @@ class Searcher:
             raise
 
     @property
-    def embedder(self) -> MoEE:
-        """The model, with the configuration and the statistics of the index."""
-        return self._embedder
-
-    @property
-    def documents(self) -> MoEE:
-        """The embedder with the prompt of documents."""
-        return self._documents
-
-    @property
-    def index(self) -> IndexFolder:
-        """The index without the model."""
-        return self._index
-
-    @property
-    def store(self) -> Store:
-        """The records and vectors."""
-        return self._index.store
-
-    @property
-    def reducer(self) -> Reducer | None:
-        """How vectors were shortened; None if they were not."""
-        return self._index.reducer
-
-    @property
     def manifest(self) -> Manifest:
         """What the index was made from and how."""
-        return self._index.manifest
-
-    @property
-    def folder(self) -> Path:
-        """Where the index is."""
-        return self._index.folder
-
-    @property
-    def alpha(self) -> float:
-        """The weight of the routing weights in a sum that names none."""
-        return self.manifest.alpha
-
-    @property
-    def fusion(self) -> Fusion:
-        """The fusion of a search that names none."""
-        return self._fusion
+        return self.index.manifest
 
     def __len__(self) -> int:
         return len(self.store)
@@ -139,7 +109,7 @@ class Searcher:
             InputError: If the fusion is `"concat"`, or alpha is negative or not finite.
             UnknownNameError: If the fusion is unknown.
         """
-        weights = cosine_weights(fusion or self._fusion, self.alpha if alpha is None else alpha)
+        weights = cosine_weights(fusion or self.fusion, self.alpha if alpha is None else alpha)
         return Query(blocks, weights)
 
     def query(self, text: str, *, fusion: str | None = None, alpha: float | None = None) -> Query:
@@ -188,14 +158,12 @@ class Searcher:
 
     def close(self) -> None:
         """Close the index. The model stays: it may be shared."""
-        self._index.close()
+        self.index.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -26,14 +26,7 @@ _ADVICE = "--truncate error refuses such texts, end cuts without a word."
 
 
 class Writer:
-    """Writes records with their vectors.
-
-    Args:
-        documents: The embedder, with the prompt of documents and its statistics.
-        store: Where to.
-        reducer: None if vectors are not reduced.
-        show_progress: A bar on stderr.
-    """
+    """Writes records with their vectors."""
 
     def __init__(self, documents: MoEE, store: Store, reducer: Reducer | None, *, show_progress: bool = False) -> None:
         self._documents = documents
@@ -47,10 +40,6 @@ class Writer:
 
     def write(self, records: Sequence[Record], rows: Sequence[int]) -> None:
         """Embed and write some of the records of a file.
-
-        Args:
-            records: All of them.
-            rows: Rows that are written.
 
         Raises:
             OutputError, StoreError: If they cannot be written; whole batches written before stay.

@@ -88,11 +88,7 @@ def place(vectors: Array, neighbours: Neighbours, seed: int) -> Array:
 
 
 def check_umap() -> None:
-    """Find out whether texts can be placed, before an index is read for it.
-
-    Raises:
-        MissingExtraError: If umap-learn is not installed.
-    """
+    """Find out whether texts can be placed, before an index is read for it."""
     from importlib.util import find_spec
 
     if find_spec("umap") is None:

@@ -35,18 +35,7 @@ Wide = npt.NDArray[np.float64]
 
 
 def write_picture(corpus_map: CorpusMap, path: Path, *, title: str) -> None:
-    """Draw a map into a file.
-
-    Args:
-        corpus_map: The map.
-        path: Ends in `.png` or `.svg`.
-        title: Above the map.
-
-    Raises:
-        InputError: If the suffix is another.
-        MissingExtraError: If matplotlib is not installed.
-        OutputError: If the file cannot be written.
-    """
+    """Draw a map into a `.png` or `.svg` file; the errors are those of `figure_file`."""
     with figure_file(path, _SIZE) as figure:
         draw_map(figure, corpus_map, title=title)
 

@@ -26,11 +26,6 @@ COLUMNS = ("id", "text", "x", "y", "topic", "label", "neighbors", "vector")
 def write_table(made: MadeMap, fields: Mapping[str, FieldType], path: Path) -> None:
     """Write a map with its vectors and fields.
 
-    Args:
-        made: The map.
-        fields: The types of the index's fields.
-        path: Path of the Parquet file.
-
     Raises:
         MissingExtraError: If pyarrow is not installed.
         OutputError: If it cannot be written; an older file of that name is left as it was.
@@ -57,11 +52,7 @@ def write_table(made: MadeMap, fields: Mapping[str, FieldType], path: Path) -> N
 
 
 def check_table() -> tuple[Any, Any]:
-    """Return `pyarrow` and `pyarrow.parquet`; untyped upstream.
-
-    Raises:
-        MissingExtraError: If pyarrow is not installed.
-    """
+    """Return `pyarrow` and `pyarrow.parquet`; untyped upstream."""
     try:
         import pyarrow as pa
         from pyarrow import parquet

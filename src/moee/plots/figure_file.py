@@ -60,15 +60,10 @@ def check_figure(path: Path, *, extra: str = "map") -> None:
 
 @contextmanager
 def figure_file(path: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """Yield an empty figure; write it to `path` when the context is left without an error.
-
-    Args:
-        path: Ends in `.png` or `.svg`.
-        size: Width and height in inches.
+    """Yield an empty figure of a size in inches; write it when the context is left without an error.
 
     Raises:
-        InputError: If the suffix is another.
-        MissingExtraError: If matplotlib is not installed.
+        InputError, MissingExtraError: As `check_figure`.
         OutputError: If the file cannot be written.
     """
     check_figure(path)

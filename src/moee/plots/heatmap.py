@@ -59,10 +59,6 @@ class HeatMap:
 def write_heatmap(heatmap: HeatMap, path: Path) -> None:
     """Draw a heat map into a file.
 
-    Args:
-        heatmap: Parts of at least one layer.
-        path: Ends in `.png` or `.svg`.
-
     Raises:
         InputError: If the suffix is another, or no part differs from 0.
         MissingExtraError: If matplotlib is not installed.

@@ -88,16 +88,8 @@ def topic_words(texts: Sequence[str], labels: Labels, count: int = 40) -> list[d
 def topic_labels(texts: Sequence[str], labels: Labels, words: int = LABEL_WORDS) -> list[str]:
     """Return a label for each group, from 0 to the largest: its heaviest words, those of one stem once.
 
-    Args:
-        texts: As `topic_words`.
-        labels: As `topic_words`.
-        words: Most words of a label.
-
     Returns:
         For example `"dough, bread, oven"`; empty for a group without words.
-
-    Raises:
-        MissingExtraError: If scikit-learn is not installed.
     """
     return [", ".join(_distinct(list(found), words)) for found in topic_words(texts, labels)]
 

@@ -64,11 +64,7 @@ def refuse(path: str, refusal: Refusal) -> JsonAnswer:
 
 
 class AnswerErrors:
-    """Turn every exception of the application into an answer; none reaches the web server, none shows its traceback.
-
-    Args:
-        app: What may raise.
-    """
+    """Turn every exception of the application into an answer; none reaches the web server, none shows its traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -24,12 +24,7 @@ def is_public(path: str) -> bool:
 
 
 class RequireKey:
-    """Refuse requests without the key before anything of their body is read.
-
-    Args:
-        app: What the key opens.
-        key: The key.
-    """
+    """Refuse requests without the key before anything of their body is read."""
 
     def __init__(self, app: ASGIApp, *, key: str) -> None:
         self._app = app

@@ -54,13 +54,7 @@ class _Job:
 
 
 class Batcher:
-    """The queue before the model.
-
-    Args:
-        encoder: Called on the model's thread alone.
-        settings: Give the limits.
-        metrics: Told of every turn.
-    """
+    """The queue before the model."""
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         self._encoder = encoder
@@ -135,11 +129,7 @@ class Batcher:
         )
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Run a function on the model's thread, in its turn.
-
-        Raises:
-            MoEEError: If it does.
-        """
+        """Run a function on the model's thread, in its turn."""
         turns = await self._finished([self._job(function, 0)])
         result: T = turns[0][0]
         return result

@@ -114,12 +114,7 @@ INTERNAL = "The server failed at this request, and its log says where. The same 
 
 
 def overloaded(message: str, *, retry_after_s: float) -> Refusal:
-    """Return the refusal of a request that the server has no capacity for.
-
-    Args:
-        message: Limit that is reached, in a sentence.
-        retry_after_s: Seconds after which the server is expected to take more.
-    """
+    """Return the refusal of a request that the server has no capacity for."""
     seconds = min(60, max(1, round(retry_after_s)))
     return Refusal("overloaded", f"{message} Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
 

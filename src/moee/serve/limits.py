@@ -117,13 +117,7 @@ def _body_too_large(limit: int) -> Refusal:
 
 
 class Limits:
-    """Accept requests one by one, read their bodies, and end those that take too long or whose client has gone.
-
-    Args:
-        app: Application behind the limits.
-        settings: Give the limits.
-        admission: Decides which requests are accepted.
-    """
+    """Accept requests one by one, read their bodies, and end those that take too long or whose client has gone."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, admission: AdmissionControl) -> None:
         self._app = app

@@ -50,12 +50,7 @@ def note(**facts: float | str) -> None:
 
 
 class RequestLog:
-    """Give every request an id, and log and count it when it is answered.
-
-    Args:
-        app: What answers.
-        metrics: Told of every request.
-    """
+    """Give every request an id, and log and count it when it is answered."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -178,12 +173,7 @@ class _PlainLines(logging.Formatter):
 
 
 def configure_logs(*, as_json: bool, quiet: bool) -> None:
-    """Send the logs of the package, of uvicorn and of asyncio to standard error, in one form.
-
-    Args:
-        as_json: One JSON object a line.
-        quiet: Warnings and errors only.
-    """
+    """Send the logs of the package, of uvicorn and of asyncio to standard error, in one form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if as_json else _PlainLines())
     logging.captureWarnings(True)

@@ -28,11 +28,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Add `HEADERS` to every answer that does not say otherwise.
-
-    Args:
-        app: What answers.
-    """
+    """Add `HEADERS` to every answer that does not say otherwise."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -102,11 +102,6 @@ class Server(uvicorn.Server):
     """uvicorn's server, which on SIGTERM or SIGINT answers 503 to what is new, finishes the rest, and returns.
 
     A second signal ends it at once.
-
-    Args:
-        config: Configuration of uvicorn.
-        admission: Tells when every accepted request is answered.
-        on_ready: Called when requests are answered.
     """
 
     def __init__(self, config: uvicorn.Config, admission: AdmissionControl, on_ready: Callable[[], None]) -> None:
@@ -140,13 +135,7 @@ class Server(uvicorn.Server):
 
 
 def build_server(app: FastAPI, settings: Settings, on_ready: Callable[[], None]) -> Server:
-    """Return a server that is not running yet; `run(sockets=[listener])` serves until a signal comes.
-
-    Args:
-        app: Application from `create_app`.
-        settings: The same.
-        on_ready: Called when requests are answered.
-    """
+    """Return a server that is not running yet; `run(sockets=[listener])` serves until a signal comes."""
     config = uvicorn.Config(
         app,
         http=TimedProtocol,

@@ -62,10 +62,6 @@ class Table:
 def connect(table: Table, *, make_extension: bool = False) -> psycopg.Connection[Any]:
     """Open a connection that knows vectors, in which each statement is a transaction of its own.
 
-    Args:
-        table: Names the database.
-        make_extension: Make the vector extension if the database has none.
-
     Raises:
         StoreError: If the database cannot be reached, or has no vector extension.
         MissingExtraError: If psycopg or pgvector is not installed.
@@ -169,11 +165,7 @@ def check_table(table: str, layout: Layout, *, approximate: bool) -> None:
 
 
 def check_dim(dim: int, *, approximate: bool) -> None:
-    """Refuse vectors longer than pgvector keeps, or than its HNSW index takes.
-
-    Raises:
-        InputError: If they are; names the ways out.
-    """
+    """Refuse vectors longer than pgvector keeps, or than its HNSW index takes."""
     limit = MAX_HALF_DIM if approximate else MAX_DIM
     if dim > limit:
         what = "index of pgvector" if approximate else "vector type of pgvector"

@@ -201,11 +201,7 @@ class Reducer:
         return replace(self, hidden_directions=hidden, routing_directions=routing, is_turned=True)
 
     def save(self, path: Path) -> None:
-        """Write the reducer to a safetensors file, whole or not at all.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
+        """Write the reducer to a safetensors file, whole or not at all."""
         arrays, facts = ({name: getattr(self, name) for name in names} for names in (_ARRAYS, _FACTS))
         write_arrays(path, "reducer", arrays, facts, version=FORMAT_VERSION)
 

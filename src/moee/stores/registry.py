@@ -133,12 +133,6 @@ class StoreSpec:
 def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
     """Make an empty store.
 
-    Args:
-        spec: Names the store and its place.
-        folder: Folder of the index; `flat` and `lancedb` make a folder of their name in it.
-        layout: Shape of the vectors and types of the fields.
-        codec: How `flat` keeps vectors; None for float32.
-
     Raises:
         InputError: If there is a store already, or it cannot keep such vectors.
         OutputError: If it cannot be written.

@@ -68,11 +68,7 @@ class VectorFile:
         self._stored = np.empty((0, self._width), self._dtype)
 
     def append(self, num_rows: int, vectors: Array) -> None:
-        """Write vectors behind the first `num_rows` rows, over whatever a killed writer left there, to the disk.
-
-        Raises:
-            OSError: If they cannot be written.
-        """
+        """Write vectors behind the first `num_rows` rows, over whatever a killed writer left there, to the disk."""
         rows: npt.NDArray[Any] = vectors if self._codec is None else self._codec.encode(vectors)
         self.append_rows(num_rows, [rows])
 
@@ -100,13 +96,7 @@ class VectorFile:
             yield self._stored[rows[start : start + step]]
 
     def search(self, vector: Array, k: int, rows: Rows | None = None) -> Rows:
-        """Return the `k` rows of the largest dot product, or all if there are fewer; in no order.
-
-        Args:
-            vector: `(dim,)` float32.
-            k: 1 or larger.
-            rows: Search these alone; None for every row that is mapped.
-        """
+        """Return the `k` rows of the largest dot product, or all if there are fewer; in no order."""
         best_scores: Array = np.empty(0, np.float32)
         best_rows: Rows = np.empty(0, np.int64)
         for piece_rows, scores in self._scored_pieces(vector, rows):
