@@ -11,21 +11,19 @@ import numpy as np
 
 from moee.backends.base import Backend
 from moee.backends.checkpoint.support import LoadOptions
-from moee.backends.open import backend_of, open_backend
+from moee.backends.open import Opened, Source, backend_of, open_again, open_backend
 from moee.data import calibration_texts
-from moee.engine import OnBatch, compute_views, default_batch_tokens
-from moee.errors import InputError, NonFiniteActivationsError
+from moee.engine import OnBatch, default_batch_tokens, views_of_texts
+from moee.errors import InputError
 from moee.method import similarity as _similarity
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import Statistics
 from moee.method.config import EmbedderConfig, recipe_config
 from moee.method.explanation import Explanation, check_pair, explain_pair
 from moee.method.pooling import PaddingSide
-from moee.method.prompts import resolve_prompt
-from moee.method.saved import SavedEmbedder, is_saved_embedder, read_embedder, write_embedder
+from moee.method.saved import SavedEmbedder, is_saved_embedder, portable, read_embedder, write_embedder
 from moee.method.space import VectorSpace
-from moee.method.texts import check_sample, check_texts, token_sequences
-from moee.progress import progress_bar
+from moee.method.texts import check_sample, check_texts
 from moee.types import Array, Fusion, ModelInfo, Views, join_views
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class MoEE:
         self._config = config
         self._batch_tokens = batch_tokens or default_batch_tokens(backend.info)
         self._known = Statistics(backend.info)
-        self._revision: str | None = None
+        self._source: Source | None = None
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - each is a choice of its own that a caller names
@@ -119,15 +117,21 @@ class MoEE:
             memory=memory,
             precision=precision,
         )
-        backend = open_backend(saved.model if saved else name, options)
+        wanted = saved.name if saved else str(name)
+        opened = open_backend(wanted, options), Source(portable(wanted), options)
+        return cls._of(opened, saved, recipe, batch_tokens, settings)
+
+    @classmethod
+    def _of(
+        cls, opened: Opened, saved: SavedEmbedder | None, recipe: str | None, tokens: int | None, settings: Any
+    ) -> MoEE:
+        backend, source = opened
         config = recipe_config(recipe or "default", model_type=backend.info.model_type)
         if saved is not None and recipe is None:
             config = saved.config
-        embedder = cls(backend, config.replace(**settings), batch_tokens=batch_tokens)
-        embedder._revision = options.revision
-        if saved is not None:
-            embedder._known.adopt(embedder.config, saved.calibrations)
-        return embedder
+        config, known = config.replace(**settings), Statistics(backend.info)
+        known.adopt(config, () if saved is None else saved.calibrations)
+        return cls(backend, config, batch_tokens=tokens)._beside(config, known, source)
 
     @classmethod
     def from_model(
@@ -135,34 +139,41 @@ class MoEE:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        recipe: str = "default",
+        saved: str | Path | None = None,
+        recipe: str | None = None,
         batch_tokens: int | None = None,
         padding_side: PaddingSide = "right",
         **settings: Any,
     ) -> MoEE:
-        """Use an LLM that is already in memory; its weights are shared, and it stays usable for generation.
+        """Use an LLM that is already in memory; its weights are shared, and it stays usable while texts are encoded.
+
+        Vectors are those of evaluation mode, whatever mode the model is in; nothing of the model is changed, so other
+        threads may generate or train with it. Only an optimizer step in the midst of a pass is refused.
 
         Args:
             model: A decoder of transformers, with or without a language-model head.
-            tokenizer: Its tokenizer.
-            recipe: A named configuration.
+            tokenizer: Its tokenizer; copied.
+            saved: A folder written by `save`, of the same weights: its configuration and statistics are used.
+            recipe: A named configuration, `"default"` or `"paper"`.
             batch_tokens: Token budget of a batch, padding counted; None chooses by device.
             padding_side: Side of the padding in batches; vectors do not depend on it.
             **settings: Any attribute of `EmbedderConfig`.
 
         Raises:
-            InputError: If a name or value is unknown.
+            InputError: If a name or value is unknown, or `model` is no model in memory.
             NoMoELayersError: If the model is dense.
             UnsupportedArchitectureError: If its routers cannot be found or used.
+            CalibrationError: If statistics of `saved` belong to other weights.
         """
-        backend = backend_of(
+        kept = read_embedder(Path(saved)) if saved is not None else None
+        attention = kept is not None and kept.config.include_attention_routers
+        opened = backend_of(
             model,
             tokenizer,
             padding_side=padding_side,
-            include_attention_routers=bool(settings.get("include_attention_routers", False)),
+            include_attention_routers=bool(settings.get("include_attention_routers", attention)),
         )
-        config = recipe_config(recipe, model_type=backend.info.model_type).replace(**settings)
-        return cls(backend, config, batch_tokens=batch_tokens)
+        return cls._of(opened, kept, recipe, batch_tokens, settings)
 
     @property
     def info(self) -> ModelInfo:
@@ -216,10 +227,7 @@ class MoEE:
         config = self._config.replace(**settings)
         if config.include_attention_routers != self._config.include_attention_routers:
             raise InputError("include_attention_routers is chosen when a model is loaded. Load it again to change it.")
-        other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
-        other._known = self._known.copy()
-        other._revision = self._revision
-        return other
+        return self._beside(config, self._known.copy(), self._source)
 
     def with_statistics(self, config: EmbedderConfig, statistics: Sequence[Calibration]) -> MoEE:
         """Return another embedder over the same model in memory, which shares no statistics with this one.
@@ -231,9 +239,13 @@ class MoEE:
         Raises:
             CalibrationError: If they belong to another model or prompt.
         """
+        known = Statistics(self.info)
+        known.adopt(config, statistics)
+        return self._beside(config, known, self._source)
+
+    def _beside(self, config: EmbedderConfig, known: Statistics, source: Source | None) -> MoEE:
         other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
-        other._revision = self._revision
-        other._known.adopt(config, statistics)
+        other._known, other._source = known, source
         return other
 
     def __repr__(self) -> str:
@@ -428,10 +440,38 @@ class MoEE:
         Raises:
             OutputError: If it cannot be written.
         """
+        name, revision = (self._source.name, self._source.options.revision) if self._source else (None, None)
         statistics = self._known.of_all_prompts(self._config)
-        write_embedder(
-            Path(folder), SavedEmbedder(self.info.name, self._revision, self.info.fingerprint, self._config, statistics)
-        )
+        write_embedder(Path(folder), SavedEmbedder(name, revision, self.info.fingerprint, self._config, statistics))
+
+    def __copy__(self) -> MoEE:
+        """Return another embedder with the same settings and statistics, over the same model in memory."""
+        return self.with_settings()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MoEE:
+        """Return another embedder that shares nothing with this one but the model in memory, which none changes."""
+        return self.with_settings()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name of the model, how it was loaded, the configuration and the statistics; never weights.
+
+        Raises:
+            InputError: If the model is in memory alone.
+        """
+        if self._source is None:
+            raise InputError(
+                f"The embedder of {self.info.name!r} cannot be pickled or sent to another process: its model is in "
+                "memory alone. Save the model with save_pretrained(FOLDER) and open MoEE.from_pretrained(FOLDER)."
+            )
+        known = self._known.known()
+        return MoEE._again, (self._source, self.info.fingerprint, self._config, self._batch_tokens, known)
+
+    @classmethod
+    def _again(
+        cls, source: Source, fingerprint: str, config: EmbedderConfig, tokens: int, known: dict[str, Calibration]
+    ) -> MoEE:
+        embedder = cls(open_again(source, fingerprint), config, batch_tokens=tokens)
+        return embedder._beside(config, Statistics(embedder.info, known), source)
 
     def close(self) -> None:
         """Release the model. The embedder cannot be used afterwards."""
@@ -441,39 +481,9 @@ class MoEE:
         """Return the configuration with those of `changes` that are not None."""
         return self._config.replace(**{name: value for name, value in changes.items() if value is not None})
 
-    def _views(
-        self,
-        texts: Iterable[str],
-        config: EmbedderConfig,
-        progress: str | None,
-        *,
-        projections: bool = False,
-        on_batch: OnBatch | None = None,
-        token_ids: Sequence[list[int]] | None = None,
-    ) -> Views:
-        checked = check_texts(texts, on_empty=config.on_empty)
-        limits = [limit for limit in (config.max_length, self.info.max_tokens) if limit is not None]
-        sequences = token_sequences(
-            checked,
-            resolve_prompt(config.prompt),
-            self._backend.tokenize,
-            cleaning=config.cleaning,
-            truncate=config.truncate,
-            max_tokens=min(limits, default=None),
-            known=token_ids,
-        )
-        plan = config.capture_plan(projections=projections)
-        with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
-
-            def finished(places: Sequence[int], views: Views) -> None:
-                if on_batch is not None:
-                    on_batch(places, views)
-                advance(len(places))
-
-            try:
-                return compute_views(self._backend, sequences, plan, batch_tokens=self._batch_tokens, on_batch=finished)
-            except NonFiniteActivationsError as error:
-                raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
+    def _views(self, texts: Iterable[str], config: EmbedderConfig, progress: str | None, **options: Any) -> Views:
+        tokens = self._batch_tokens
+        return views_of_texts(self._backend, texts, config, batch_tokens=tokens, progress=progress, **options)
 
     def _statistics(self, config: EmbedderConfig) -> Calibration | None:
         """Return the frozen statistics that `config` asks for, fitting them on the built-in sentences at first use."""

@@ -1,14 +1,18 @@
-"""Token sequences to views: duplicates once, similar lengths together, bounded batches, input order."""
+"""Texts and token sequences to views: duplicates once, similar lengths together, bounded batches, input order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from moee.backends.base import Backend
 from moee.errors import InputError, NonFiniteActivationsError
+from moee.method.config import EmbedderConfig
+from moee.method.prompts import resolve_prompt
 from moee.method.routing import score_layers
+from moee.method.texts import check_texts, token_sequences
+from moee.progress import progress_bar
 from moee.types import Activations, Array, CapturePlan, ModelInfo, Views
 
 OnBatch = Callable[[Sequence[int], Views], None]
@@ -126,6 +130,57 @@ def compute_views(
     return Views(
         found["hidden"], found["routing"], activations.layer_ids, activations.num_experts, found.get("projections")
     )
+
+
+def views_of_texts(  # noqa: PLR0913 - the choices of one call
+    backend: Backend,
+    texts: Iterable[str],
+    config: EmbedderConfig,
+    *,
+    batch_tokens: int,
+    progress: str | None = None,
+    projections: bool = False,
+    on_batch: OnBatch | None = None,
+    token_ids: Sequence[list[int]] | None = None,
+) -> Views:
+    """Run a backend over texts, as a configuration says.
+
+    Args:
+        backend: Runs the model.
+        texts: Strings.
+        config: Every choice between a text and its views.
+        batch_tokens: Token budget of a batch, padding counted.
+        progress: Label of a progress bar; None shows none.
+        projections: Also give random projections of the routers' inputs.
+        on_batch: Called after every batch with what it settled.
+        token_ids: Token ids of the prompts, where they are known already.
+
+    Raises:
+        InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
+    """
+    checked = check_texts(texts, on_empty=config.on_empty)
+    limits = [limit for limit in (config.max_length, backend.info.max_tokens) if limit is not None]
+    sequences = token_sequences(
+        checked,
+        resolve_prompt(config.prompt),
+        backend.tokenize,
+        cleaning=config.cleaning,
+        truncate=config.truncate,
+        max_tokens=min(limits, default=None),
+        known=token_ids,
+    )
+    plan = config.capture_plan(projections=projections)
+    with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
+
+        def finished(places: Sequence[int], views: Views) -> None:
+            if on_batch is not None:
+                on_batch(places, views)
+            advance(len(places))
+
+        try:
+            return compute_views(backend, sequences, plan, batch_tokens=batch_tokens, on_batch=finished)
+        except NonFiniteActivationsError as error:
+            raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
 
 
 class _Rows:

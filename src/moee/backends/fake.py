@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from moee.backends.base import closed
 from moee.errors import InputError
 from moee.method.routing import score_experts
 from moee.types import Activations, CapturePlan, ModelInfo
@@ -27,6 +28,7 @@ class FakeBackend:
     """Deterministic random activations: a mean over tokens of fixed random vectors, the last token counting most."""
 
     def __init__(self) -> None:
+        self._is_closed = False
         self._info = ModelInfo(
             name="fake",
             fingerprint="fake-1",
@@ -49,6 +51,7 @@ class FakeBackend:
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
         """One token a word: a hash of it, or a single 0 for a prompt without words."""
+        self._check_open()
         return [
             [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=3).digest()) for word in prompt.split()] or [0]
             for prompt in prompts
@@ -70,6 +73,7 @@ class FakeBackend:
 
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
         """Draw the activations of one batch."""
+        self._check_open()
         layers = self._routing_layers(plan)
         drawn = np.stack([_draw(sequence) for sequence in sequences])
         hidden, routers = drawn[:, :_HIDDEN_SIZE], drawn[:, _HIDDEN_SIZE:].reshape(len(sequences), _LAYERS, _EXPERTS)
@@ -99,7 +103,12 @@ class FakeBackend:
         return tuple(layers)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Refuse all work from now on, as a backend with weights does."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise closed(self._info.name)
 
 
 def _draw(sequence: Sequence[int]) -> np.typing.NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,23 @@ _LONG_READ = 2_000_000_000
 """Bytes of weights from which reading shows a bar, and is not begun before all headers fit the configuration."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What loads the same model again.
+
+    Attributes:
+        name: `"demo"`, `"fake"`, a folder, or a hub id.
+        options: How it is loaded.
+    """
+
+    name: str
+    options: LoadOptions
+
+
+Opened = tuple[Backend, Source | None]
+"""A backend, and what loads the same model again; None if the model is in memory alone."""
+
+
 def open_backend(name: str | Path, options: LoadOptions | None = None) -> Backend:
     """Load the model called `name`.
 
@@ -61,6 +78,21 @@ def open_backend(name: str | Path, options: LoadOptions | None = None) -> Backen
         return FakeBackend()
     folder = resolve_folder(name, options)
     return _open_folder(folder, str(name), options)
+
+
+def open_again(source: Source, fingerprint: str) -> Backend:
+    """Load a model that was open before, perhaps in another process.
+
+    Raises:
+        CheckpointError: If other weights are there now.
+    """
+    backend = open_backend(source.name, source.options)
+    if backend.info.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{source.name!r} holds other weights than when the embedder was pickled ({backend.info.fingerprint}, not "
+            f"{fingerprint}). Open the model that is there now with MoEE.from_pretrained, and calibrate it anew."
+        )
+    return backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,34 +241,66 @@ def backend_of(
     *,
     padding_side: PaddingSide = "right",
     include_attention_routers: bool = False,
-) -> Backend:
+) -> Opened:
     """Wrap a model that is already in memory; its weights are shared, not copied.
 
+    Returns:
+        The backend, and what loads the same model in another process.
+
     Raises:
+        InputError: If `model` is no model of transformers, or there is no tokenizer.
         CheckpointError: If the tokenizer does not tell texts apart.
         NoMoELayersError: If the model is dense.
         UnsupportedArchitectureError: If its routers cannot be found or used.
     """
+    from moee.backends.checkpoint.in_memory import identify
     from moee.backends.forward.huggingface import HuggingFaceBackend
 
+    _check_in_memory(model, tokenizer)
     config: Any = model.config
     name = str(getattr(config, "_name_or_path", "") or config.model_type)
     check_tokenizer(tokenizer, name)
-    return HuggingFaceBackend(
+    architecture = check_supported(config.to_dict(), name)
+    identity = identify(model)
+    backend = HuggingFaceBackend(
         model,
-        tokenizer,
+        # the caller's own calls set padding and truncation on theirs
+        copy.deepcopy(tokenizer),
         name=name,
-        fingerprint=_fingerprint_in_memory(model),
-        architecture=check_supported(config.to_dict(), name),
+        fingerprint=identity.fingerprint,
+        architecture=architecture,
         include_attention_routers=include_attention_routers,
         padding_side=padding_side,
     )
+    if identity.source is None:
+        return backend, None
+    same = LoadOptions(
+        dtype=backend.info.dtype,
+        device=backend.info.device,
+        padding_side=padding_side,
+        include_attention_routers=include_attention_routers,
+    )
+    return backend, Source(identity.source, same)
 
 
-def _fingerprint_in_memory(model: PreTrainedModel) -> str:
-    """Identify weights that have no folder: names, shapes and the first values of every parameter."""
-    digest = hashlib.sha256(str(model.config.model_type).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().reshape(-1)[:16].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _check_in_memory(model: Any, tokenizer: Any) -> None:
+    if isinstance(model, str | Path):
+        raise InputError(
+            f"from_model takes a model that is in memory, and {str(model)!r} is the name of one. "
+            f"Load it with MoEE.from_pretrained({str(model)!r})."
+        )
+    if hasattr(model, "module") and not hasattr(model, "config"):
+        raise InputError(
+            f"The model is wrapped in {type(model).__name__}, which copies it for each call. Pass the model inside: "
+            "MoEE.from_model(model.module, tokenizer)."
+        )
+    if not hasattr(getattr(model, "config", None), "get_text_config") or not hasattr(model, "named_parameters"):
+        raise InputError(
+            f"from_model takes a model of transformers, and got a {type(model).__name__}. Load one with "
+            "AutoModelForCausalLM.from_pretrained, or pass a name to MoEE.from_pretrained."
+        )
+    if not callable(tokenizer):
+        raise InputError(
+            f"The tokenizer is {tokenizer!r}. Pass the one of the model: AutoTokenizer.from_pretrained("
+            f"{str(getattr(model.config, '_name_or_path', '') or 'FOLDER')!r})."
+        )

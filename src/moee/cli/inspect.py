@@ -51,7 +51,7 @@ def inspect(
     from moee.method.saved import is_saved_embedder, read_embedder
 
     saved = read_embedder(Path(model)) if is_saved_embedder(model) else None
-    summary = inspect_model(saved.model if saved else model)
+    summary = inspect_model(saved.name if saved else model)
     config = saved.config if saved else recipe_config("default", model_type=summary.model_type)
     calibrated = "own" if saved and saved.calibrations else _builtin(summary, config)
     if as_json:

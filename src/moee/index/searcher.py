@@ -211,12 +211,12 @@ def _load(manifest: Manifest, saved: SavedEmbedder, model: str | None, loading: 
     }
     if model is None:
         fixed["revision"] = saved.revision
-        if Path(saved.model).is_absolute() and not Path(saved.model).exists():
+        if Path(saved.name).is_absolute() and not Path(saved.name).exists():
             raise InputError(
-                f"The index was built with the model in {saved.model!r}, which is not there. If it was moved, say "
+                f"The index was built with the model in {saved.name!r}, which is not there. If it was moved, say "
                 "where it is now (model, --model)."
             )
-    return MoEE.from_pretrained(model or saved.model, **{**fixed, **loading})
+    return MoEE.from_pretrained(model or saved.name, **{**fixed, **loading})
 
 
 def _without_settings(config: EmbedderConfig, options: Mapping[str, Any]) -> dict[str, Any]:

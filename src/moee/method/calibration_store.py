@@ -39,6 +39,10 @@ class Statistics:
         """Return the same statistics in a place of their own: what is fitted there is not known here."""
         return Statistics(self._info, self._known)
 
+    def known(self) -> dict[str, Calibration]:
+        """Return all that are known, by `EmbedderConfig.statistics_key`."""
+        return dict(self._known)
+
     def get(self, config: EmbedderConfig) -> Calibration | None:
         """Return the statistics of a configuration, or None if they are not known yet."""
         return self._known.get(config.statistics_key())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moee.errors import CheckpointError
+from moee.errors import CheckpointError, InputError
 from moee.files.atomic import atomic_folder, recover_folder
 from moee.method.calibration import Calibration
 from moee.method.config import EmbedderConfig
@@ -23,18 +23,33 @@ class SavedEmbedder:
     """What a folder holds.
 
     Attributes:
-        model: What to load: `"demo"`, a hub id, a folder.
+        model: What to load: `"demo"`, a hub id, a folder; None if the model was in memory alone.
         revision: Revision of a hub id.
         fingerprint: Fingerprint of the weights that the statistics belong to.
         config: The embedder's configuration.
         calibrations: Statistics, the configured prompt's first; empty if none were fitted.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     fingerprint: str
     config: EmbedderConfig
     calibrations: tuple[Calibration, ...]
+
+    @property
+    def name(self) -> str:
+        """What to load.
+
+        Raises:
+            InputError: If the model was in memory alone.
+        """
+        if self.model is None:
+            raise InputError(
+                "The embedder was saved from a model that was in memory alone, so there is no folder or hub id to load "
+                "it from. Open it with MoEE.from_model(llm, tokenizer, saved=FOLDER); an index of it with "
+                "Searcher.open(FOLDER, model=MoEE.from_model(llm, tokenizer))."
+            )
+        return self.model
 
 
 def is_saved_embedder(name: str | Path) -> bool:
@@ -65,7 +80,7 @@ def write_embedder(folder: Path, saved: SavedEmbedder) -> None:
         )
     values: Mapping[str, Any] = {
         "kind": _KIND,
-        "model": _portable(saved.model),
+        "model": saved.model and portable(saved.model),
         "revision": saved.revision,
         "fingerprint": saved.fingerprint,
         "calibrations": [_file_name(number) for number in range(len(saved.calibrations))],
@@ -77,8 +92,8 @@ def write_embedder(folder: Path, saved: SavedEmbedder) -> None:
             statistics.save(temporary / _file_name(number))
 
 
-def _portable(model: str) -> str:
-    """Make a relative folder absolute, so that the saved embedder opens from any working directory."""
+def portable(model: str) -> str:
+    """Make a relative folder absolute, so that it is found from any working directory."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
 
@@ -91,17 +106,19 @@ def read_embedder(folder: Path) -> SavedEmbedder:
     """Read what `write_embedder` wrote.
 
     Raises:
-        CheckpointError: If a key is missing.
+        CheckpointError: If `folder` is no such folder, or a key is missing.
         CalibrationError: If a statistics file is damaged.
         InputError: If the configuration is of a newer version or holds an unknown value.
     """
     folder = folder.expanduser()
+    if not is_saved_embedder(folder):
+        raise CheckpointError(f"{str(folder)!r} is not a saved embedder. Give a folder that `MoEE.save` wrote.")
     values = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     missing = [key for key in ("model", "fingerprint", "embedder", "calibrations") if key not in values]
     if missing:
         raise CheckpointError(f"{str(folder / _CONFIG)!r} lacks {', '.join(missing)}. Save the embedder again.")
     return SavedEmbedder(
-        model=str(values["model"]),
+        model=values["model"] and str(values["model"]),
         revision=values.get("revision"),
         fingerprint=str(values["fingerprint"]),
         config=EmbedderConfig.from_dict(values["embedder"]),

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _HEADER_LIMIT = 100_000_000
 """Most bytes of a header; the limit of the safetensors format itself."""
 _VOLATILE = frozenset({"_name_or_path", "transformers_version", "torch_dtype", "dtype"})
 """Configuration keys that say where, when or how a checkpoint was written, not what it holds."""
-_SAMPLE = 64
+SAMPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def refuse_placeholder(path: Path) -> None:
         CheckpointError: If the file is a Git LFS pointer or a web page.
     """
     with path.open("rb") as file:
-        start = file.read(_SAMPLE).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        start = file.read(SAMPLE).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{str(path)!r} is a Git LFS pointer, not the file itself. Fetch the file with `git lfs pull` in "
@@ -265,24 +266,40 @@ def fingerprint(config: Mapping[str, Any], files: list[Path]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    digest.update(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True).encode())
-    by_file: dict[Path, Any] = {}
-    try:
-        for path in files:
-            if path.suffix != SAFETENSORS:
-                with path.open("rb") as pickled:
-                    digest.update(hashlib.file_digest(pickled, "sha256").digest())
+    return digest(config, _samples(files))
+
+
+def digest(config: Mapping[str, Any], samples: Iterable[tuple[bytes, Iterable[bytes]]]) -> str:
+    """Return the fingerprint of a configuration and of samples, each after its `facts`, in the order of names."""
+    found = hashlib.sha256()
+    found.update(json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True).encode())
+    for known, parts in samples:
+        found.update(known)
+        for part in parts:
+            found.update(part)
+    return found.hexdigest()[:16]
+
+
+def facts(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return what a fingerprint holds of a tensor besides samples."""
+    return f"{name} {dtype} {shape}\n".encode()
+
+
+def _samples(files: list[Path]) -> Iterator[tuple[bytes, list[bytes]]]:
+    for path in files:
+        if path.suffix != SAFETENSORS:
+            with path.open("rb") as pickled:
+                yield hashlib.file_digest(pickled, "sha256").digest(), []
+    with ExitStack() as stack:
+        opened: dict[Path, Any] = {}
         entries = tensor_entries([path for path in files if path.suffix == SAFETENSORS])
         for entry in sorted(entries, key=lambda each: each.name):
-            file = by_file.get(entry.file)
-            if file is None:
-                file = by_file[entry.file] = entry.file.open("rb")
-            digest.update(f"{entry.name} {entry.dtype} {entry.shape}\n".encode())
-            for position in (entry.start, entry.start + entry.size // 2):
-                file.seek(position)
-                digest.update(file.read(min(_SAMPLE, entry.start + entry.size - position)))
-    finally:
-        for file in by_file.values():
-            file.close()
-    return digest.hexdigest()[:16]
+            if entry.file not in opened:
+                opened[entry.file] = stack.enter_context(entry.file.open("rb"))
+            yield facts(entry.name, entry.dtype, entry.shape), list(_bytes(entry, opened[entry.file]))
+
+
+def _bytes(entry: TensorEntry, file: Any) -> Iterator[bytes]:
+    for position in (entry.start, entry.start + entry.size // 2):
+        file.seek(position)
+        yield file.read(min(SAMPLE, entry.start + entry.size - position))

@@ -401,6 +401,8 @@ class HuggingFaceBackend:
     def close(self) -> None:
         """Drop the model once the pass that runs has ended; a backend over a caller's model only forgets it."""
         with self._lock:
+            if self._is_closed:
+                return
             self._is_closed = True
             del self._model, self._prefix
             self._sites = ()

@@ -260,5 +260,6 @@ class SweepBackend(HuggingFaceBackend):
     def close(self) -> None:
         """Drop the model and its files."""
         with self._lock:
+            if not self._is_closed:
+                del self._store
             super().close()
-            del self._store
