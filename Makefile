@@ -67,11 +67,11 @@ docs: $(VENV)/.installed-dev results performance
 	$(BIN)/python scripts/generated_docs.py
 	$(BIN)/python scripts/openapi.py
 
-# what the evaluation found, from the files that bench-evaluate writes
+# the tables of what the evaluation found, from the files that bench-evaluate writes
 results: $(VENV)/.installed
 	$(BIN)/python scripts/results_page.py
 
-# how fast it is, from the files that bench-performance writes
+# the tables of how fast it is, from the files that bench-performance writes
 performance: $(VENV)/.installed
 	$(BIN)/python scripts/performance_page.py
 

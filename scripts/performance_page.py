@@ -1,8 +1,7 @@
-"""Write docs/performance.md from the files in benchmarks/results/performance. With --check, fail if it is out of date.
+"""Fill the tables of docs/performance.md from the files in benchmarks/results/performance, and check what it quotes.
 
-Every number on the page, and every sentence about one, is computed here from those files, so that the page cannot say
-what was not measured. The files are what `moee bench --json` writes, of kind `speed` or of kind `law`, and what
-`benchmarks/sweep.py --json` writes.
+A person writes the page; `written_pages` says how each number in it is checked. The files are what `moee bench --json`
+writes, of kind `speed` or of kind `law`, and what `benchmarks/sweep.py --json` and `benchmarks/precision.py` write.
 
 `make bench-performance` makes them again.
 """
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from written_pages import write_or_check
+from written_pages import Measures, write_or_check
 
 from moee.bench import tables
 from moee.bench.checkout import require_rivals
@@ -38,45 +37,6 @@ WORKLOADS = {
     "mixed": "texts of mixed length",
     "single": "one sentence at a time",
 }
-_NOISY = 0.2
-"""Spread from which a figure is called noisy."""
-
-HEAD = """# Performance
-
-Written by `make performance` from the files in `benchmarks/results/performance`; `make lint` fails when the two differ.
-Every number and every sentence about a number is computed from them.
-"""
-
-READING = """All entries run the same token ids of the same prompts on the same weights.
-Before anything is timed their hidden states are compared, and router logits where an entry gives them; who computes
-something else is not timed.
-They are timed in turn, several times; a figure is the median of these repeats, and the spread is the largest minus
-the smallest, over the median.
-Loading, a warm-up and the fitting of statistics are not counted; tokenizing, calibration and fusion are.
-Tokens are those of the texts with their prompt, without padding.
-
-**Percent of peak** is the work that was done, over what a matrix product of 1,024 rows and 2,048 by 2,048 weights does
-in the same time: same dtype, same threads, just before each turn.
-For int8 it is still the product in the dtype of the exact way, so it can be over 100.
-Work is counted from the model: every linear map that a token passes, the experts it chose, attention's two products.
-Padding, the language-model head, experts that a kernel runs and a token did not choose, and tokens computed twice are
-not work.
-**Useful percent** counts the whole model for every token of every text.
-It is higher where a beginning that all texts share is computed once and the last layer only for the last token, and can
-be over 100.
-
-Which bound **binds**: `compute` is the work over the matrix product's speed, `memory` is the weights that each pass
-reads over the bandwidth of a large copy; the longer of the two is the least time that the machine allows.
-"""
-
-RUN = """```sh
-moee bench                                     # the demo beside its peers, minutes
-moee bench -m olmoe --layers 4 --workload mixed --plot olmoe
-moee bench --scaling all --plot scaling
-make bench-performance                         # everything on this page: hours on two cores, 20 GiB of memory
-make performance
-```
-"""
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
@@ -97,28 +57,48 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: found[name] for name in order}
 
 
-def page(files: Mapping[str, Mapping[str, Any]], figures: Path) -> str:
-    """Return docs/performance.md.
+def blocks(files: Mapping[str, Mapping[str, Any]], figures: Path) -> dict[str, list[str]]:
+    """Return the generated parts of docs/performance.md.
 
     Args:
         files: What `load` found.
         figures: Folder of the page's figures; one that is not there is not linked.
     """
-    speeds = {name: each for name, each in files.items() if each["kind"] == "speed"}
-    laws = {name: each for name, each in files.items() if each["kind"] == "law"}
-    sweeps = {name: each for name, each in files.items() if each["kind"] == "sweep"}
-    lines = [HEAD, "## What was measured", "", *_machines(files), "", READING]
-    lines += ["## What this says", "", *(_said(speeds) or ["Nothing yet: no file is there."]), ""]
-    for name, document in speeds.items():
-        lines += _speed(name, document, figures)
-    for name, document in laws.items():
-        lines += _law(name, document, figures)
-    for document in sweeps.values():
-        lines += _sweep(document)
-    for document in (each for each in files.values() if each["kind"] == "precision"):
-        lines += _precision(document)
-    lines += ["## Run it", "", RUN, "## Not measured", "", *_not_measured(files)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    parts = {"speed": _speed, "law": _law}
+    lines: list[str] = []
+    for kind in ("speed", "law", "sweep", "precision"):
+        for name, document in files.items():
+            if document["kind"] == kind:
+                lines += parts[kind](name, document, figures) if kind in parts else _studies(document)
+    return {"machines": _machines(files), "measured": lines, "not-measured": _not_measured(files)}
+
+
+def measures(files: Mapping[str, Mapping[str, Any]]) -> Measures:
+    """Return what the page can quote."""
+
+    def times(file: str, entry: str, other: str) -> dict[str, float]:
+        speeds = {each["name"]: each["texts_per_second"] for each in files[file]["contestants"]}
+        return {"speed": speeds[entry] / speeds[other]}
+
+    def entry(file: str, name: str) -> dict[str, float]:
+        (found,) = (each for each in files[file]["contestants"] if each["name"] == name)
+        return {"peak": found["percent_of_peak"]["median"], "spread": 100 * found["seconds"]["spread"]}
+
+    def model(file: str) -> dict[str, float]:
+        found = files[file]["model"]
+        return {"layers": found["layers"], "published": found["layers_published"]}
+
+    def value(file: str, path: str) -> dict[str, float]:
+        found: Any = files[file]
+        for step in path.split("/"):
+            found = found[step]
+        return {"value": found}
+
+    return {each.__name__: each for each in (times, entry, model, value)}
+
+
+def _studies(document: Mapping[str, Any]) -> list[str]:
+    return _sweep(document) if document["kind"] == "sweep" else _precision(document)
 
 
 def _machines(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -141,30 +121,6 @@ def _machines(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [f"- {', '.join(names)}: {line}." for line, names in found.items()] or ["No file is there yet."]
 
 
-def _said(speeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return one sentence for each file: ours against the fastest peer, and what limits it."""
-    return [f"- **{_title(document)}**: {_verdict(document)}" for document in speeds.values()]
-
-
-def _verdict(document: Mapping[str, Any]) -> str:
-    ours = next((each for each in document["contestants"] if each["name"] == "moee"), None)
-    if ours is None:
-        return "ours did not run."
-    peers = [(name, ratio) for name, ratio in tables.ratios(document) if name != "moee-int8"]
-    said = [f"{ratio:.2f} times the speed of {name}" for name, ratio in peers]
-    parts = [" and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said) or "no peer ran"]
-    if "percent_of_peak" in ours:
-        percent, bound = ours["percent_of_peak"]["median"], ours["binds"]
-        parts.append(f"{percent:.0f} % of peak, and what binds is {bound}")
-    int8 = dict(tables.ratios(document)).get("moee-int8")
-    if int8:
-        parts.append(f"int8 has {1 / int8:.2f} times the speed of the exact way")
-    noisy = [each["name"] for each in document["contestants"] if each["seconds"]["spread"] > _NOISY]
-    if noisy:
-        parts.append(f"noisy, with a spread over {100 * _NOISY:.0f} %: {', '.join(noisy)}")
-    return "; ".join(parts) + "."
-
-
 def _title(document: Mapping[str, Any]) -> str:
     model, load = document["model"], document["workload"]["name"]
     name = model["title"] or model["name"]
@@ -173,7 +129,7 @@ def _title(document: Mapping[str, Any]) -> str:
 
 
 def _speed(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
-    lines = [f"## {_title(document)}", "", *tables.about_model(document), *tables.about_workload(document), ""]
+    lines = [f"### {_title(document)}", "", *tables.about_model(document), *tables.about_workload(document), ""]
     lines += [*markdown_table(tables.speed_columns(document), tables.speed_rows(document)), ""]
     lines += _figure(name, f"Speed and percent of peak. {_title(document)}", figures)
     lines += [f"- {each['name']}: {each['about']}{_facts(each['facts'])}." for each in document["contestants"]]
@@ -193,7 +149,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _law(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
-    lines = ["## Scaling", "", *_figure(name, "Seconds against tokens, length of a text, and experts", figures)]
+    lines = ["### Scaling", "", *_figure(name, "Seconds against tokens, length of a text, and experts", figures)]
     lines += [*markdown_table(list(RIVALS.scaling_columns), RIVALS.scaling_rows(document)), ""]
     for law in document["laws"].values():
         columns = [f">{law['axis']}", ">tokens in all", ">seconds, median", ">spread, %"]
@@ -201,9 +157,8 @@ def _law(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
             [f"{each['x']:.0f}", str(each["tokens"]), f"{each['median']:.2f}", f"{100 * each['spread']:.0f}"]
             for each in law["points"]
         ]
-        lines += [f"### {law['title']}", "", *markdown_table(columns, rows), ""]
-    said = "R² says little where time hardly changes: there slowest over fastest is the figure to read."
-    return [*lines, f"Medians of {document['rounds']} repeats. {said}", ""]
+        lines += [f"#### {law['title']}", "", *markdown_table(columns, rows), ""]
+    return [*lines, f"Medians of {document['rounds']} repeats.", ""]
 
 
 def _sweep(document: Mapping[str, Any]) -> list[str]:
@@ -221,27 +176,21 @@ def _sweep(document: Mapping[str, Any]) -> list[str]:
         for name, each in document["results"].items()
     ]
     asked = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in document["options"].items())
-    said = [f"- sweep has {ratio:.2f} times the speed of {name}." for name, ratio in document["ratios"].items()]
-    said += [f"- {name} was left out: {reason}." for name, reason in document["left_out"].items()]
-    if document["largest_difference"] is not None:
-        said.append(
-            f"- Largest difference between the vectors of sweep and memory: {document['largest_difference']:.1e}."
-        )
     cache = "with nothing of the files in the system's cache" if document["starts_uncached"] else "with files cached"
     return [
-        "## Models larger than memory",
+        "### Models larger than memory",
         "",
         f"`benchmarks/sweep.py` ({asked}), each entry {cache}.",
         "",
         *markdown_table(columns, rows),
         "",
-        *said,
+        *(f"- {name} was left out: {reason}." for name, reason in document["left_out"].items()),
         "",
     ]
 
 
 def _precision(document: Mapping[str, Any]) -> list[str]:
-    """Return what 8 bits change: the speed of a layer and of the demo, its vectors, and two tasks."""
+    """Return what 8 bits change: the speed of a layer, the vectors of the demo, and two tasks."""
     layers = [
         [str(each["tokens"]), f"{each['exact']['gflops']:.0f}", f"{each['int8']['gflops']:.0f}", f"{each['ratio']:.2f}"]
         for each in document["layers"]
@@ -250,20 +199,11 @@ def _precision(document: Mapping[str, Any]) -> list[str]:
         [name, *(f"{each[key]:.4f}" for key in ("mean", "percentile_1", "min"))]
         for name, each in document["vectors"].items()
     ]
-    sts, demo, wider = document["sts"], document["demo"], document.get("wider")
+    sts = document["sts"]
     tasks = [[name, f"{score:.2f}", f"{sts['int8'][name]:.2f}"] for name, score in sts["exact"].items()]
     pairs = f"{sts['limit']} pairs each" if sts["limit"] else "whole sets"
-    said = [
-        f"- The demo: {demo['ratio']:.2f} times the speed of the exact way ({demo['sentences']} sentences). Its layers "
-        f"are narrow, and linear layers of fewer than {document['converted']['smallest']} outputs stay exact."
-    ]
-    if wider is not None:
-        said.append(
-            f"- With layers down to {wider['converted']['smallest']} outputs in 8 bits as well, it would be "
-            f"{wider['speed']['ratio']:.2f} times, at a mean cosine of {wider['vectors']['default']['mean']:.4f}."
-        )
     return [
-        "## 8 bits",
+        "### 8 bits",
         "",
         f"`benchmarks/precision.py` on {document['machine']['threads']} thread(s), in processor time, beside other "
         f"work: {document['arithmetic']}.",
@@ -279,8 +219,6 @@ def _precision(document: Mapping[str, Any]) -> list[str]:
         f"Spearman x100 of the default vector, {pairs}, with {sts['statistics'].replace('those', 'the statistics')}:",
         "",
         *markdown_table(["task", ">exact", ">int8"], tasks),
-        "",
-        *said,
         "",
     ]
 
@@ -313,7 +251,7 @@ def _why(name: str, speeds: Sequence[Mapping[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the page; return the exit code."""
     return write_or_check(
-        lambda folder, path: page(load(folder), path.parent / "figures"),
+        lambda folder, path: (blocks(files := load(folder), path.parent / "figures"), measures(files)),
         arguments,
         folder=FOLDER,
         page=PAGE,

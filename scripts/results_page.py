@@ -1,11 +1,10 @@
-"""Write docs/results.md from the files in benchmarks/results/evaluation. With --check, fail if the page is out of date.
+"""Fill the tables of docs/results.md from the files in benchmarks/results/evaluation, and check what the page quotes.
 
-Every number on the page, and every sentence about one, is computed here from those files, so that the page cannot say
-what was not measured. A part whose file is not there says so.
+A person writes the page; `written_pages` says how each number in it is checked.
 
 - `demo.json`: `moee eval`, all tasks, recipe `default` with three choices of calibration texts, and the controls.
 - `demo-paper.json`: `moee eval`, samples of all tasks, recipes `paper` and `default` side by side.
-- `table1.json`, `table5.json`, `figure4.json`, `figure5.json`: `moee reproduce`.
+- `table1.json`, `table5.json`, `figure4.json`: `moee reproduce`.
 
 `make bench-evaluate` makes them again.
 """
@@ -15,63 +14,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from results_says import sentences
-from results_scores import FLOOR, FUSIONS, RECIPES, Key, Scores
-from written_pages import write_or_check
+from results_scores import FLOOR, FUSIONS, RECIPES, STATISTICS, Key, Scores
+from written_pages import Measures, write_or_check
 
+from moee.evaluate.bootstrap import Interval
+from moee.evaluate.controls import NEGLIGIBLE, points
 from moee.evaluate.result_files import markdown_table
 from moee.evaluate.tasks import TASK_DATA, TASK_TYPES, TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks" / "results" / "evaluation"
 PAGE = ROOT / "docs" / "results.md"
-ARTEFACTS = ("table1", "table5", "figure4", "figure5")
+EXHIBITS = ("table1", "table5", "figure4")
+FILES = ("demo", "demo-paper", *EXHIBITS)
+OVER = ("sum_minus_hs", "sum_minus_random_sum")
 _DECIMALS = {"table1": 3}
-_SAID = "Counts and averages are over the tasks that enter the means, all tasks with equal weight."
-_ABSENT = "Not measured yet: `benchmarks/results/evaluation/{name}.json` is not there. `make bench-evaluate` makes it."
-
-HEAD = """# Results
-
-Written by `make results` from the files in `benchmarks/results/evaluation`; `make lint` fails when the two differ.
-Every number and every sentence about a number is computed from them.
-[Evaluate](guides/evaluate.md) explains the settings, the controls and the intervals.
-"""
-
-OF_THE_DEMO = """**What these results can say is little.**
-The demo is a dense model of 135 million parameters, carved into experts by `moee carve`.
-Its routers were fitted to the carving; the model was never trained as a Mixture of Experts.
-So its routing weights (RW) say next to nothing of what the routers of trained MoE LLMs know, and no such LLM was run.
-The page shows what the method does to this model, and what the controls make of it.
-"""
-
-REPEAT = """```sh
-MOEE_DATA=sets make bench-evaluate   # hours on two cores, the first time; minutes from the cache
-make results
-```
-"""
-
-READING = """Scores are points of 100, each task's main metric by mteb's name and definition.
-`hs`, `rw`, `concat` and `sum` are the fusions.
-The statistics come from general sentences (`builtin`), from the task's own texts without their labels (`corpus`), or
-are not used (`none`).
-The `paper` recipe standardises over the batch at hand (`batch`), and leaves `hs` as it is.
-TF-IDF knows words and no meaning: a floor.
-"""
 
 
 def load(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the JSON files of the page that are in a folder, by name without the ending.
+    """Return the JSON files of the page, by name without the ending.
 
     Raises:
-        SystemExit: If they are of several models: a page is about one.
+        SystemExit: If one is not there, or they are of several models: a page is about one.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for name in ("demo", "demo-paper", *ARTEFACTS):
-        path = folder / f"{name}.json"
-        if path.is_file():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    if missing := [name for name in FILES if not (folder / f"{name}.json").is_file()]:
+        raise SystemExit(f"{folder} lacks {', '.join(f'{name}.json' for name in missing)}. Run: make bench-evaluate")
+    found = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in FILES}
     models = {name: _model(document) for name, document in found.items()}
     if len(set(models.values())) > 1:
         listed = ", ".join(f"{name}.json: {model} ({weights})" for name, (model, weights) in models.items())
@@ -88,66 +59,101 @@ def _model(document: dict[str, Any]) -> tuple[str, str]:
     return document["model"]["name"], document["model"]["fingerprint"]
 
 
-def page(files: dict[str, dict[str, Any]]) -> str:
-    """Return docs/results.md.
+def blocks(files: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the generated parts of docs/results.md.
 
     Args:
         files: What `load` found.
     """
-    full, sample = (Scores(files[name]) if name in files else None for name in ("demo", "demo-paper"))
-    lines = [HEAD, *_what_was_run(files, full, sample), REPEAT]
-    said = sentences(full, sample, files)
-    lines += ["## What this says", "", *([_SAID, "", *said] if said else ["Nothing yet: no file is there."]), ""]
-    lines += ["## The `default` recipe", ""]
-    lines += _whole(full) if full is not None else [_ABSENT.format(name="demo"), ""]
-    lines += ["## The `paper` recipe beside the default one", ""]
-    lines += _beside(sample) if sample is not None else [_ABSENT.format(name="demo-paper"), ""]
-    lines += ["## Tables and figures of the paper", ""]
-    for name in ARTEFACTS:
-        lines += _artefact(files[name]) if name in files else [f"### {name}", "", _ABSENT.format(name=name), ""]
-    evaluations = {"demo.json": full, "demo-paper.json": sample}
-    lines += ["## Not run", "", *_not_run({name: each for name, each in evaluations.items() if each is not None})]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    full, sample = (Scores(files[name]) for name in ("demo", "demo-paper"))
+    return {
+        "runs": _runs({"demo.json": full, "demo-paper.json": sample}),
+        "default": _whole(full),
+        "paper": _beside(sample),
+        **{name: _exhibit(files[name]) for name in EXHIBITS},
+        "not-run": _not_run({"demo.json": full, "demo-paper.json": sample}),
+    }
 
 
-def _what_was_run(files: dict[str, dict[str, Any]], full: Scores | None, sample: Scores | None) -> list[str]:
-    lines = ["## What was run", ""]
-    if any(_model(document)[0] == "demo" for document in files.values()) or not files:
-        lines.append(OF_THE_DEMO)
-    for name, scores in (("demo", full), ("demo-paper", sample)):
-        lines.append(f"- `{name}.json`: {_facts(scores) if scores is not None else 'not there.'}")
-    for name in ARTEFACTS:
-        facts = "not there."
-        if name in files:
-            run = files[name]["run"]
-            rows = "all rows" if run["limit"] is None else f"at most {run['limit']} rows"
-            facts = f"`moee reproduce`, {rows} of each task, prompts cut at {run['max_length']} tokens."
-        lines.append(f"- `{name}.json`: {facts}")
-    return [*lines, "", READING]
+def measures(files: dict[str, dict[str, Any]]) -> Measures:
+    """Return what the page can quote; a column of scores is named `recipe statistics vector`, the floor `tf-idf`."""
+    scores = {name: Scores(files[name]) for name in ("demo", "demo-paper")}
+
+    def compare(file: str, first: str, second: str) -> dict[str, float]:
+        found = scores[file].compare(_key(first), _key(second))
+        if found is None:
+            raise ValueError(f"{first} and {second} share no task in {file}.json")
+        level = len(found) - found.higher - found.lower
+        counts = {"higher": found.higher, "lower": found.lower, "level": level, "tasks": len(found)}
+        return {"mean": found.mean, "largest": found.largest, **counts}
+
+    def intervals(file: str, column: str) -> dict[str, float]:
+        counted = {task.name for task in scores[file].counted}
+        rows = [row for name, row in scores[file].rows(_key(column)).items() if name in counted]
+        gains = [row["gain_over_hs"] for row in rows if "gain_over_hs" in row]
+        least = 100 * NEGLIGIBLE
+        above, below = sum(low > least for _, low, _ in gains), sum(high < -least for _, _, high in gains)
+        return {"above": above, "below": below, "tasks": len(gains)}
+
+    def verdict(file: str, statistics: str, scope: str, over: str) -> dict[str, float]:
+        found = scores[file].verdict(statistics, scope)[f"sum_minus_{over}"]
+        return {name: 100 * found[name] for name in ("difference", "low", "high")}
+
+    def alpha(file: str, column: str) -> dict[str, float]:
+        names = {task.name for task in scores[file].tasks}
+        counted = {task.name for task in scores[file].counted}
+        rows = scores[file].rows(_key(column))
+        values = [rows[name]["alpha"] for name in names if name in rows]
+        zero = sum(rows[name]["alpha"] == 0 for name in counted if name in rows)
+        return {"least": min(values), "median": median(values), "most": max(values), "zero": zero}
+
+    def clustering(file: str, task: str) -> dict[str, float]:
+        keys = [_key(f"default {each} {vector}") for each in STATISTICS for vector in ("hs", "rw", "sum")]
+        found = [scores[file].rows(key).get(task) for key in keys]
+        return {"surplus": max(row["metrics"]["v_measure"] - row["metrics"]["ami"] for row in found if row)}
+
+    def row(file: str, *wanted: str) -> dict[str, float]:
+        chosen = dict(each.split("=") for each in wanted)
+        records = files[file]["tables"][0]["rows"]
+        found = [each for each in records if all(each[name] == value for name, value in chosen.items())]
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} rows of {file}.json have {chosen}")
+        return {name: value for name, value in found[0].items() if isinstance(value, int | float)}
+
+    def missing() -> dict[str, float]:
+        names = [task.name for task in TASKS if task.in_paper]
+        return {
+            "paper": len(names),
+            "missing": sum(all(each.why_not(name) for each in scores.values()) for name in names),
+        }
+
+    return {each.__name__: each for each in (compare, intervals, verdict, alpha, clustering, row, missing)}
 
 
-def _facts(scores: Scores) -> str:
-    document, options = scores.document, scores.document["options"]
-    model, versions = document["model"], document["versions"]
-    texts = sum(task["texts"] for task in document["tasks"])
-    rows = "all rows" if options["limit"] is None else f"{options['limit']} rows of each task, at equal distances"
-    cut = "whole prompts" if options["max_length"] is None else f"prompts cut at {options['max_length']} tokens"
-    corpus = "whole corpora"
-    if options["corpus_limit"] is not None:
-        corpus = f"retrieval corpora of {options['corpus_limit']} documents (all judged ones, then the first others)"
-    packages = ", ".join(f"{name} {versions[name]}" for name in ("moee", "torch", "transformers") if name in versions)
-    return (
-        f"model `{model['name']}` ({model['model_type']}, weights {model['fingerprint']}, {model['dtype']}), "
-        f"{len(document['tasks'])} tasks, {texts:,} texts, {rows}, split {options['split']}, {cut}, {corpus}; "
-        f"{packages}; {document['written'][:10]}. {_full_or_not(options)}"
-    )
+def _key(column: str) -> Key:
+    return FLOOR if column == "tf-idf" else Key(*column.split())
 
 
-def _full_or_not(options: dict[str, Any]) -> str:
-    is_full = all(options[name] is None for name in ("limit", "max_length", "corpus_limit"))
-    return (
-        "Comparable with MTEB." if is_full else "With these limits the scores compare with each other, not with MTEB."
-    )
+def _runs(evaluations: Mapping[str, Scores]) -> list[str]:
+    """Return the table of what was run; a limit that is not set is empty."""
+    limits = ("limit", "max_length", "corpus_limit")
+    rows = []
+    for name, scores in evaluations.items():
+        document, model = scores.document, scores.document["model"]
+        versions = ", ".join(f"{each} {document['versions'][each]}" for each in ("moee", "torch", "transformers"))
+        texts = sum(task["texts"] for task in document["tasks"])
+        rows.append(
+            [
+                f"`{name}`",
+                f"{model['name']} ({model['model_type']}, {model['fingerprint']}, {model['dtype']})",
+                str(len(document["tasks"])),
+                f"{texts:,}",
+                *("" if document["options"][each] is None else str(document["options"][each]) for each in limits),
+                f"{versions}; {document['written'][:10]}",
+            ]
+        )
+    columns = ["file", "model", ">tasks", ">texts", ">rows of a task, at most", ">tokens of a prompt, at most"]
+    return markdown_table([*columns, ">documents of a corpus, at most", "made with"], rows)
 
 
 def _whole(scores: Scores) -> list[str]:
@@ -195,9 +201,7 @@ def _type_table(scores: Scores, keys: Sequence[Key]) -> list[str]:
         for key, each in means.items()
     ]
     columns = ["recipe", "statistics", "vector", *(f">{kind} ({counts[kind]})" for kind in kinds), ">mean of types"]
-    left_out = ", ".join(task.name for task in scores.tasks if not task.in_means)
-    note = f" Not in the means: {left_out}." if left_out else ""
-    return [*markdown_table(columns, rows), "", f"In brackets the number of tasks.{note}"]
+    return markdown_table(columns, rows)
 
 
 def _mean(scores: Scores, key: Key) -> str:
@@ -227,8 +231,7 @@ def _clustering(scores: Scores, keys: Sequence[Key]) -> list[str]:
     if not rows:
         return []
     columns = ["task", "recipe", "statistics", "vector", ">V-measure", ">AMI", ">ARI"]
-    lead = "V-measure grows with the number of clusters even for random ones; AMI and ARI are 0 on average for those."
-    return ["### Clustering, corrected for chance", "", lead, "", *markdown_table(columns, rows), ""]
+    return ["### Clustering, corrected for chance", "", *markdown_table(columns, rows), ""]
 
 
 def _gain_table(scores: Scores, recipes: Sequence[str]) -> list[str]:
@@ -241,11 +244,7 @@ def _gain_table(scores: Scores, recipes: Sequence[str]) -> list[str]:
             cells.append("" if gain is None else f"{gain[0]:+.2f} [{gain[1]:+.2f}, {gain[2]:+.2f}]")
         rows.append([task.name, *cells])
     columns = ["task", *(f">{recipe}, {statistics}" for recipe, statistics in settings)]
-    note = (
-        "In brackets the 95 % interval of a paired bootstrap over the task's items. "
-        "About one in twenty such intervals leaves zero out by luck."
-    )
-    return [*markdown_table(columns, rows), "", note]
+    return markdown_table(columns, rows)
 
 
 def _controls(scores: Scores) -> list[str]:
@@ -263,24 +262,28 @@ def _controls(scores: Scores) -> list[str]:
 
 
 def _verdicts(scores: Scores) -> list[str]:
-    if not scores.document["verdicts"]:
-        return []
-    lines = ["### Verdicts", "", "`sum` minus `hs`, then `sum` minus the sum with random projections, in points.", ""]
-    for statistics in scores.controlled():
-        of_these = [each for each in scores.document["verdicts"] if each["calibration_texts"] == statistics]
-        lines += [f"Statistics `{statistics}`:", ""]
-        lines += [*(f"- {each['scope']}: {each['sentence']}" for each in of_these), ""]
-    return lines
+    rows = [
+        [each["calibration_texts"], each["scope"], *(_interval(each[name]) for name in OVER)]
+        for statistics in scores.controlled()
+        for each in scores.document["verdicts"]
+        if each["calibration_texts"] == statistics
+    ]
+    columns = ["statistics", "tasks", ">`sum` minus `hs`", ">`sum` minus the sum with random projections"]
+    return ["### Verdicts", "", *markdown_table(columns, rows), ""]
 
 
-def _artefact(document: dict[str, Any]) -> list[str]:
+def _interval(found: dict[str, Any] | None) -> str:
+    return "" if found is None else points(Interval(**found))
+
+
+def _exhibit(document: dict[str, Any]) -> list[str]:
     table = document["tables"][0]
     decimals = _DECIMALS.get(document["target"], 2)
     is_number = {name: any(isinstance(row[name], int | float) for row in table["rows"]) for name in table["columns"]}
     rows = [[_cell(row[name], decimals) for name in table["columns"]] for row in table["rows"]]
     columns = [f">{name}" if is_number[name] else name for name in table["columns"]]
     notes = [f"- {note}" for note in document["notes"]]
-    return [f"### {document['title']}", "", f"{table['title']}.", "", *markdown_table(columns, rows), "", *notes, ""]
+    return [f"### {document['title']}", "", f"{table['title']}.", "", *markdown_table(columns, rows), "", *notes]
 
 
 def _cell(value: str | float | None, decimals: int) -> str:
@@ -290,24 +293,19 @@ def _cell(value: str | float | None, decimals: int) -> str:
 
 
 def _not_run(evaluations: Mapping[str, Scores]) -> list[str]:
-    if not evaluations:
-        return ["No evaluation was run."]
-    lines, of_paper = [], [task for task in TASKS if task.in_paper]
-    for task in TASKS:
-        reasons = {name: reason for name, each in evaluations.items() if (reason := each.why_not(task.name))}
-        if len(set(reasons.values())) == 1 and len(reasons) == len(evaluations):
-            lines.append(f"- {task.name}: {next(iter(reasons.values()))}")
-        else:
-            lines += [f"- {task.name}, in {name}: {reason}" for name, reason in reasons.items()]
-    missing = sum(all(each.why_not(task.name) for each in evaluations.values()) for task in of_paper)
-    lead = f"{missing} of the {len(of_paper)} tasks of the paper that moee knows were not run."
-    return [lead, "", *(lines or ["Every task that moee knows was run."])]
+    rows = [
+        [task.name, f"`{name}`", reason]
+        for task in TASKS
+        for name, each in evaluations.items()
+        if (reason := each.why_not(task.name))
+    ]
+    return markdown_table(["task", "file", "why"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the page; return the exit code."""
     return write_or_check(
-        lambda folder, _page: page(load(folder)),
+        lambda folder, _page: (blocks(files := load(folder)), measures(files)),
         arguments,
         folder=FOLDER,
         page=PAGE,

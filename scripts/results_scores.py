@@ -155,13 +155,17 @@ class Scores:
         shared = [task.name for task in self.counted if task.name in a and task.name in b]
         return Comparison({name: a[name]["score"] - b[name]["score"] for name in shared}) if shared else None
 
-    def verdict(self, statistics: str) -> dict[str, Any] | None:
-        """Return what the controls say over all tasks under a choice of statistics; `Any`: a record of the report."""
+    def verdict(self, statistics: str, scope: str = "all tasks") -> dict[str, Any]:
+        """Return what the controls say of a scope under a choice of statistics; `Any`: a record of the report.
+
+        Raises:
+            ValueError: If the file says nothing of it.
+        """
         for each in self.document["verdicts"]:
-            if (each["scope"], each["calibration_texts"]) == ("all tasks", statistics):
+            if (each["scope"], each["calibration_texts"]) == (scope, statistics):
                 found: dict[str, Any] = each
                 return found
-        return None
+        raise ValueError(f"there is no verdict of {scope} under {statistics}")
 
     def why_not(self, task: str) -> str:
         """Return why a task has no score, or an empty string if it has one."""

@@ -1,4 +1,4 @@
-"""The results page: what the result files hold, and nothing else. The files come from real runs on made-up sets."""
+"""The tables of the results page, and what it can quote. The files come from real runs on made-up sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Files = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
     """The scripts, which import each other from their own folder."""
-    names = ("written_pages", "results_scores", "results_says", "results_page")
+    names = ("written_pages", "results_scores", "results_page")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
         yield {name: importlib.import_module(name) for name in names}
@@ -38,7 +38,27 @@ def modules() -> Iterator[dict[str, ModuleType]]:
 
 @pytest.fixture(scope="module")
 def render(modules: dict[str, ModuleType]) -> Callable[[Files], str]:
-    return modules["results_page"].page  # type: ignore[no-any-return]
+    """Return the tables of both evaluations as one text."""
+    script = modules["results_page"]
+
+    def made(files: Files) -> str:
+        full, sample = (modules["results_scores"].Scores(files[name]) for name in ("demo", "demo-paper"))
+        evaluations = {"demo.json": full, "demo-paper.json": sample}
+        parts = (script._runs(evaluations), script._whole(full), script._beside(sample), script._not_run(evaluations))
+        return "\n".join(line for lines in parts for line in lines)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def quote(modules: dict[str, ModuleType]) -> Callable[..., dict[str, float]]:
+    """Return what a line of a comment of the page gives."""
+
+    def measured(files: Files, name: str, *arguments: str) -> dict[str, float]:
+        found: dict[str, float] = modules["results_page"].measures(files)[name](*arguments)
+        return found
+
+    return measured
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +161,7 @@ def test_means_of_types_are_those_of_the_report(files: Files, render: Callable[[
 
 def test_every_row_of_a_table_has_as_many_cells(files: Files, render: Callable[[Files], str]) -> None:
     found = tables(render(files))
-    assert len(found) >= 9
+    assert len(found) >= 10
     for table in found:
         assert len({len(row) for row in table}) == 1, table[0]
 
@@ -149,68 +169,45 @@ def test_every_row_of_a_table_has_as_many_cells(files: Files, render: Callable[[
 def test_verdicts_and_intervals_are_taken_over(files: Files, render: Callable[[Files], str]) -> None:
     page = render(files)
     assert len(files["demo"]["verdicts"]) == 4  # all tasks and three types
-    assert "Statistics `corpus`:" in page
-    assert "Statistics `none`:" not in page  # there are no controls without statistics
-    for each in files["demo"]["verdicts"]:
-        assert f"- {each['scope']}: {each['sentence']}" in page
+    for each in files["demo"]["verdicts"]:  # there are no controls without statistics
+        low, high = (100 * each["sum_minus_hs"][name] for name in ("low", "high"))
+        row = next(line for line in page.splitlines() if line.startswith(f"| corpus | {each['scope']} |"))
+        assert f"[{low:+.2f}, {high:+.2f}]" in row
     row = rows_of(files["demo"], "default sum alpha=auto corpus")[0]
     gain, low, high = row["gain_over_hs"]
     assert f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]" in page
 
 
-def test_sentences_follow_the_numbers(files: Files, render: Callable[[Files], str]) -> None:
+def test_comparisons_follow_the_numbers(files: Files, quote: Callable[..., dict[str, float]]) -> None:
     """One task up by 2, one down by 1, one the same up to rounding, one down by 3: the mean is -0.5."""
-    document = files["demo"]
     summed = {"STS12": 42.0, "STS13": 49.0, "TwentyNewsgroupsClustering": 30.005, "WikiQA": 57.0}
-    set_scores(document, "default hs corpus", **HS)
-    set_scores(document, "default sum alpha=auto corpus", **summed)
-    page = render(files)
-    assert (
-        "**`sum` against `hs`**, statistics `corpus`: above on 1 of 4 tasks, below on 2, level on 1; -0.50 points"
-        in page
-    )
-    set_scores(document, "default hs none", **{name: score - 5 for name, score in HS.items()})
-    assert "`hs` +5.00 (higher on 4 of 4)" in render(files)
+    set_scores(files["demo"], "default hs corpus", **HS)
+    set_scores(files["demo"], "default sum alpha=auto corpus", **summed)
+    found = quote(files, "compare", "demo", "default corpus sum", "default corpus hs")
+    assert (found["higher"], found["lower"], found["level"], found["tasks"]) == (1, 2, 1, 4)
+    assert found["mean"] == pytest.approx(-0.49875)
+    assert found["largest"] == pytest.approx(3)
+    with pytest.raises(ValueError, match="share no task"):
+        quote(files, "compare", "demo", "default builtin sum", "default corpus hs")
 
 
-@pytest.mark.parametrize(
-    ("difference", "conclusion"),
-    [
-        (+3.0, "the routers' choices keep more than a random view"),
-        (-3.0, "a random view of the same width and the same inputs keeps more"),
-        (0.0, "nothing shows that the routers' choices matter"),
-    ],
-)
-def test_routing_is_set_beside_random_projections(
-    difference: float, conclusion: str, files: Files, render: Callable[[Files], str]
-) -> None:
-    set_scores(files["demo"], "default rw corpus rw=random-projections", **HS)
-    set_scores(files["demo"], "default rw corpus", **{name: score + difference for name, score in HS.items()})
-    said = next(line for line in render(files).splitlines() if "projections alone**, statistics `corpus`" in line)
-    assert conclusion in said
-    assert f"{difference:+.2f} points on average" in said
+def test_verdicts_and_intervals_can_be_quoted(files: Files, quote: Callable[..., dict[str, float]]) -> None:
+    verdict = next(each for each in files["demo"]["verdicts"] if each["scope"] == "all tasks")
+    verdict["sum_minus_hs"] = {"difference": 0.02, "low": -0.01, "high": 0.03, "resamples": 1000}
+    found = quote(files, "verdict", "demo", "corpus", "all tasks", "hs")
+    assert found == {"difference": pytest.approx(2), "low": pytest.approx(-1), "high": pytest.approx(3)}
+    gains = ([1.0, 0.5, 1.5], [-1.0, -2.0, -0.5], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0])
+    for row, gain in zip(rows_of(files["demo"], "default sum alpha=auto corpus"), gains, strict=True):
+        row["gain_over_hs"] = gain
+    assert quote(files, "intervals", "demo", "default corpus sum") == {"above": 1, "below": 1, "tasks": 4}
 
 
-@pytest.mark.parametrize(("low", "reading"), [(0.01, "RW adds"), (-0.01, "no difference that this sample can show")])
-def test_a_gain_needs_its_whole_interval(
-    low: float, reading: str, files: Files, render: Callable[[Files], str]
-) -> None:
-    verdict = next(each for each in files["demo"]["verdicts"] if each["calibration_texts"] == "corpus")
-    assert verdict["scope"] == "all tasks"
-    verdict["sum_minus_hs"] = {"difference": 0.02, "low": low, "high": 0.03, "resamples": 1000}
-    assert f"Over all tasks: +2.00 [{100 * low:+.2f}, +3.00], {reading}." in render(files)
-
-
-def test_a_planted_defect_that_gains_is_told(files: Files, render: Callable[[Files], str]) -> None:
-    for setting in ("default hs corpus", "default sum alpha=auto corpus rw=hidden"):
-        set_scores(files["demo"], setting, **HS)
-    shuffled = "default sum alpha=auto corpus rw=shuffled"
-    set_scores(files["demo"], shuffled, **{name: score - 1 for name, score in HS.items()})
-    assert "Worthless RW gains nothing, as it must be." in render(files)
-    set_scores(files["demo"], shuffled, **{name: score + 1 for name, score in HS.items()})
-    page = render(files)
-    assert "Worthless RW must gain nothing" in page
-    assert "as it must be" not in page
+def test_alphas_and_missing_tasks_can_be_quoted(files: Files, quote: Callable[..., dict[str, float]]) -> None:
+    for row, alpha in zip(rows_of(files["demo"], "default sum alpha=auto corpus"), (0.0, 0.1, 0.2, 0.9), strict=True):
+        row["alpha"] = alpha
+    found = quote(files, "alpha", "demo", "default corpus sum")
+    assert found == {"least": 0.0, "median": pytest.approx(0.15), "most": 0.9, "zero": 1}
+    assert quote(files, "missing") == {"paper": 19, "missing": 16}
 
 
 def test_means_over_other_tasks_are_left_out(files: Files, modules: dict[str, ModuleType]) -> None:
@@ -238,101 +235,74 @@ def test_two_results_of_one_kind_are_refused(files: Files, render: Callable[[Fil
 
 def test_what_was_not_run_is_listed_with_its_reason(files: Files, render: Callable[[Files], str]) -> None:
     page = render(files)
-    assert "16 of the 19 tasks of the paper that moee knows were not run." in page
-    assert "- BIOSSES: no folder 'BIOSSES' in the data" in page
-    assert "- SciFact: not asked for" in page
-    files["demo-paper"]["tasks"] = [each for each in files["demo-paper"]["tasks"] if each["name"] != "WikiQA"]
-    files["demo-paper"]["results"] = [each for each in files["demo-paper"]["results"] if each["task"] != "WikiQA"]
-    files["demo-paper"]["not_run"].append({"task": "WikiQA", "reason": "its score is NaN"})
-    assert "- WikiQA, in demo-paper.json: its score is NaN" in render(files)
+    assert "| BIOSSES | `demo.json` | no folder 'BIOSSES' in the data |" in page
+    assert "| SciFact | `demo-paper.json` | not asked for |" in page
 
 
 def test_samples_are_called_samples(files: Files, render: Callable[[Files], str]) -> None:
     page = render(files)
     assert "### By task type\n" in page
     assert "### By task type, both recipes, samples\n" in page
-    assert "10 rows of each task, at equal distances" in page
-    assert page.count("not with MTEB") == 2
     for document in files.values():
-        document["options"].update(limit=None, max_length=None, corpus_limit=None)
-    page = render(files)
-    assert "samples" not in page
-    assert page.count("Comparable with MTEB.") == 2
+        document["options"].update(limit=None)
+    assert "samples" not in render(files)
 
 
-def test_the_page_warns_of_the_demo_only_if_it_is_about_it(files: Files, render: Callable[[Files], str]) -> None:
-    assert "carved into experts" not in render(files)
-    for document in files.values():
-        document["model"]["name"] = "demo"
-    assert "carved into experts" in render(files)
-
-
-def test_parts_without_a_file_say_so(files: Files, render: Callable[[Files], str]) -> None:
-    page = render({"demo-paper": files["demo-paper"]})
-    assert "evaluation/demo.json` is not there" in page
-    assert "evaluation/table5.json` is not there" in page
-    assert "in the `paper` recipe**" in page
-    nothing = render({})
-    assert "Nothing yet" in nothing
-    assert "carved into experts" in nothing
-    assert not tables(nothing)
-
-
-def test_files_of_two_models_are_refused(files: Files, modules: dict[str, ModuleType], tmp_path: Path) -> None:
-    files["demo-paper"]["model"]["fingerprint"] = "0" * 16
-    for name, document in files.items():
+def test_files_that_are_missing_or_of_two_models_are_refused(
+    files: Files, modules: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    load = modules["results_page"].load
+    with pytest.raises(SystemExit, match=r"lacks demo\.json"):
+        load(tmp_path)
+    for name in modules["results_page"].FILES:
+        document = files.get(name, {"run": {"model": "fake", "weights": "0" * 16}})
         (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(SystemExit, match="several models"):
-        modules["results_page"].load(tmp_path)
+        load(tmp_path)
 
 
-def test_check_fails_when_page_and_files_differ(
-    files: Files, modules: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, document in files.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
-    page = tmp_path / "results.md"
-    where = ["--folder", str(tmp_path), "--page", str(page)]
-    main = modules["results_page"].main
-    assert main([*where, "--check"]) == 1
-    assert not page.exists()
-    assert main(where) == 0
-    assert main([*where, "--check"]) == 0
-    capsys.readouterr()
-    page.write_text(page.read_text(encoding="utf-8").replace("points on average", "points", 1), encoding="utf-8")
-    assert main([*where, "--check"]) == 1
-    assert "make results" in capsys.readouterr().err
+@pytest.fixture
+def check(modules: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Change the committed page, and return what the check says of it; empty if it is content."""
+
+    def said(before: str = "", after: str = "") -> str:
+        text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+        assert before in text
+        (tmp_path / "results.md").write_text(text.replace(before, after, 1), encoding="utf-8")
+        code = modules["results_page"].main(["--check", "--page", str(tmp_path / "results.md")])
+        printed = capsys.readouterr().err
+        assert (code == 0) == (not printed)
+        return printed
+
+    return said
 
 
-def test_the_committed_page_is_what_the_committed_files_give(modules: dict[str, ModuleType]) -> None:
-    assert modules["results_page"].main(["--check"]) == 0
+def test_every_quoted_number_of_the_committed_page_is_that_of_the_files(check: Callable[..., str]) -> None:
+    assert check() == ""
 
 
-@pytest.mark.slow
-def test_tables_of_the_paper_are_shown(
-    sets: Path, render: Callable[[Files], str], tmp_path: Path, modules: dict[str, ModuleType]
-) -> None:
-    """From files of `moee reproduce` itself."""
-    from moee.evaluate.reproduce.exhibit import Options
-    from moee.evaluate.reproduce.run import Run
-    from moee.evaluate.reproduce.targets import TARGETS
-    from moee.evaluate.reproduce.writer import document
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("`hs` +8.38", "`hs` +8.39", "quotes +8.39; it is 8.38."),
+        ("`hs` +8.38", "`hs` -8.38", "quotes -8.38; it is 8.38."),
+        ("higher on 14 of 16", "higher on 14 of 17", "quotes 17; it is 16."),
+        ("TF-IDF knows words", "TF-IDF has 3 words", "quotes 2 numbers"),
+        ("stated: 135", "stated: 136", "quotes 135; it is 136."),
+        ("missing(): paper, missing", "absent(): paper, missing", "the comment cannot be read: KeyError"),
+        ("| STS12 | cosine_spearman | 56.7 |", "| STS12 | cosine_spearman | 56.8 |", "Run: make results"),
+    ],
+)
+def test_a_page_that_says_something_else_fails(check: Callable[..., str], before: str, after: str, said: str) -> None:
+    assert said in check(before, after)
 
-    study = Study(MoEE.from_pretrained("fake"), sets, cache=tmp_path)
-    run = Run(study, Options())
-    about = {"model": "fake", "weights": study.embedder.info.fingerprint, "max_length": 128, "limit": 20}
-    made = {}
-    for name in modules["results_page"].ARTEFACTS:
-        made[name] = json.loads(json.dumps(document(TARGETS[name].make(run), about)))
-    page = render(made)
-    for each in made.values():
-        assert f"### {each['title']}\n" in page
-    agreement = made["figure4"]["tables"][0]["rows"][0]
-    assert f"| HS with HS | {agreement['here']:.2f} | {agreement['paper']:.2f} |" in page
-    assert f"Spearman {agreement['here']:.2f} for HS" in page
-    variants = [row for row in made["table5"]["tables"][0]["rows"] if row["computed"] == "this run"]
-    best = max(variants, key=lambda row: row["Mean of these tasks"])
-    assert f"is `{best['variant']}` with {best['Mean of these tasks']:.1f} points" in page
-    assert page.count("**Clusters of HS and of RW**") == 2
-    assert "**Spread over nine prompts**" in page
-    assert len({len(row) for table in tables(page) for row in table[:1]}) > 1
+
+def test_a_generated_part_that_is_not_there_is_named(check: Callable[..., str]) -> None:
+    with pytest.raises(SystemExit, match="The page has the generated parts"):
+        check("<!-- generated: table5 -->", "<!-- table5 -->")
+
+
+def test_numbers_in_names_and_code_are_not_quoted(modules: dict[str, ModuleType]) -> None:
+    page = "Of STS12, `top_k=8` and [this](v2.md) say nothing, -0.00 and 1,024 do.\n<!-- checked\nvalues(): a, b\n-->\n"
+    measures = {"values": lambda: {"a": 0.001, "b": 1024.2}}
+    assert modules["written_pages"].faults(page, measures) == []
