@@ -303,6 +303,6 @@ def test_a_generated_part_that_is_not_there_is_named(check: Callable[..., str]) 
 
 
 def test_numbers_in_names_and_code_are_not_quoted(modules: dict[str, ModuleType]) -> None:
-    page = "Of STS12, `top_k=8` and [this](v2.md) say nothing, -0.00 and 1,024 do.\n<!-- checked\nvalues(): a, b\n-->\n"
+    page = "STS12, `top_k=8` and [this](v2.md) say nothing, -0.00 and 1,024 do.\n<!-- checked\nvalues(): a, b\n-->\n"
     measures = {"values": lambda: {"a": 0.001, "b": 1024.2}}
     assert modules["written_pages"].faults(page, measures) == []
