@@ -38,9 +38,6 @@ _FFN = re.compile(r"(model\.layers\.(\d+)\.mlp)\.(gate|up|down)_proj\.weight")
 def check_dense(config: Mapping[str, Any]) -> None:
     """Refuse configurations that cannot be carved.
 
-    Args:
-        config: The values of the dense `config.json`.
-
     Raises:
         InputError: If the model is a Mixture of Experts already.
         UnsupportedArchitectureError: If it is of no supported family, or has biases that `qwen2_moe` cannot hold.

@@ -65,11 +65,7 @@ def run(dense: str | Path, out: Path, *, texts: Sequence[str], config: CarveConf
 
 
 def make_plan(source: DenseModel, texts: Sequence[str], *, config: CarveConfig, progress: bool) -> PlanResult:
-    """Group the neurons and fit the routers.
-
-    Raises:
-        InputError: If the sizes do not divide or the text is too short.
-    """
+    """Group the neurons and fit the routers."""
     shared = config.resolve_shared(int(source.config["intermediate_size"]))
     sequences = prepare(texts, source.tokenizer, config)
     profiles = collect_profiles(

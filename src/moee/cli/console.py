@@ -38,13 +38,7 @@ def print_result(document: Any, text: str, *, as_json: bool) -> None:
 
 
 def print_records(records: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool) -> None:
-    """Print records: all of them as JSON, or a table with a row for each.
-
-    Args:
-        records: Values by name; in the table, true and false are yes and no, and nothing is empty.
-        columns: For each heading, the name of its values.
-        as_json: One JSON document.
-    """
+    """Print records: all of them as JSON, or in a table the named values under their headings."""
     if as_json:
         print_json(records)
     else:

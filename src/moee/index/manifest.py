@@ -106,11 +106,7 @@ class Manifest:
         return replace(self, sources=tuple(source if each.path == source.path else each for each in self.sources))
 
     def check_model(self, info: ModelInfo) -> None:
-        """Refuse a model with other weights.
-
-        Raises:
-            InputError: With both models.
-        """
+        """Refuse a model with other weights."""
         if info.fingerprint != self.fingerprint:
             raise InputError(
                 f"The index was built with the model {self.model!r} (weights {self.fingerprint}), and cannot be used "

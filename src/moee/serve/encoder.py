@@ -121,11 +121,7 @@ class Encoder:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def check_prompt(self, name: str | None) -> str:
-        """Return the name of a prompt that is served; the configured one for None.
-
-        Raises:
-            InputError: If it is not served.
-        """
+        """Return the name of a prompt that is served; the configured one for None."""
         if name is None:
             return self.prompts[0]
         if name not in self._by_prompt:

@@ -28,11 +28,7 @@ REMEMBERED = 256
 
 
 class Finder:
-    """An index that many ask at once.
-
-    Args:
-        searcher: Searcher over the index; the caller closes it.
-    """
+    """An index that many ask at once."""
 
     def __init__(self, searcher: Searcher) -> None:
         self._searcher = searcher

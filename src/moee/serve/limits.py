@@ -27,12 +27,7 @@ class ClientGoneError(Exception):
 
 
 class AdmissionControl:
-    """What the server is working on, and whether it takes more.
-
-    Args:
-        settings: Give the limits.
-        waiting_s: Returns the seconds after which the server is expected to take more.
-    """
+    """What the server is working on, and whether it takes more."""
 
     def __init__(self, settings: Settings, waiting_s: Callable[[], float]) -> None:
         self._settings = settings

@@ -30,11 +30,7 @@ CONNECTIONS_PER_REQUEST = 4
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Take the address before a model is loaded, so that a port in use is reported at once.
-
-    Raises:
-        InputError: If it cannot be listened on.
-    """
+    """Take the address before a model is loaded, so that a port in use is reported at once."""
     try:
         found = socket.getaddrinfo(settings.hostname, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]

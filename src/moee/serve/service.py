@@ -68,11 +68,7 @@ class Service:
 
     @property
     def finder(self) -> Finder:
-        """The index.
-
-        Raises:
-            Refusal: If there is none.
-        """
+        """The index."""
         if self._finder is None:
             raise Refusal("no_index", "This server has no index. Start it with one: moee serve --index DIR")
         return self._finder

@@ -29,9 +29,6 @@ class Settings:
         prompts: Names of further prompts that requests may choose. Their statistics are fitted before the server
             listens, so that no request waits for it.
         cors_allow_origin: Origins whose pages may call the server from a browser; `"*"` for all.
-
-    Raises:
-        InputError: If a value cannot be used.
     """
 
     hostname: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every one of this machine.")

@@ -86,11 +86,7 @@ class Codec(ABC):
         return self._encode(vectors)
 
     def save(self, path: Path) -> None:
-        """Write the codec to a safetensors file, whole or not at all.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
+        """Write the codec to a safetensors file, whole or not at all."""
         arrays = {"centre": self.centre, "scale": self.scale}
         write_arrays(path, "codec", arrays, {"name": self.name, "hidden_dim": self.hidden_dim}, version=FORMAT_VERSION)
 

@@ -39,11 +39,7 @@ def _is_column(name: str) -> bool:
 
 
 def check_layout(layout: Layout) -> None:
-    """Refuse blocks of no dimensions, and fields of unknown types.
-
-    Raises:
-        InputError: If the layout cannot be stored.
-    """
+    """Refuse blocks of no dimensions, and fields of unknown types."""
     if layout.hidden_dim < 1 or layout.routing_dim < 1:
         raise InputError(
             f"The blocks of a stored vector have {layout.hidden_dim} and {layout.routing_dim} dimensions; "

@@ -102,11 +102,7 @@ class StoreSpec:
         )
 
     def check_codec(self, name: str | None) -> None:
-        """Refuse a codec for a store that keeps float32 vectors alone.
-
-        Raises:
-            InputError: If it is one.
-        """
+        """Refuse a codec for a store that keeps float32 vectors alone."""
         if name is not None and not self.store.keeps_codes:
             raise InputError(
                 f"The store {self.kind!r} keeps float32 vectors alone, not {name}. "
@@ -131,25 +127,13 @@ class StoreSpec:
 
 
 def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
-    """Make an empty store.
-
-    Raises:
-        InputError: If there is a store already, or it cannot keep such vectors.
-        OutputError: If it cannot be written.
-        StoreError: If a database cannot be reached.
-        MissingExtraError: If the store's package is not installed.
-    """
+    """Make an empty store; the errors are those of `Store.create`, and an `InputError` if it cannot keep the codec."""
     spec.check_codec(None if codec is None else codec.name)
     return spec.store.create(spec.place(folder), layout, codec, approximate=spec.approximate)
 
 
 def open_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
-    """Open a store that `create_store` made with the same arguments.
-
-    Raises:
-        StoreError: If there is none, it is damaged or of another layout, or a database cannot be reached.
-        MissingExtraError: If the store's package is not installed.
-    """
+    """Open a store that `create_store` made with the same arguments; the errors are those of `Store`."""
     spec.check_codec(None if codec is None else codec.name)
     return spec.store(spec.place(folder), layout, codec, approximate=spec.approximate)
 
