@@ -243,3 +243,10 @@ def test_the_slope_of_equal_cosines_is_one_and_of_a_constant_zero() -> None:
     rows = unit(np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32))
     assert cosine_slope(rows, rows) == pytest.approx(1.0)
     assert cosine_slope(rows, np.ones_like(rows)) == 0.0
+
+
+def test_statistics_show_themselves_in_one_line(calibration: Calibration) -> None:
+    shown = repr(calibration)
+    assert "\n" not in shown
+    assert len(shown) < 250
+    assert shown.startswith(f"Calibration('a-model': {calibration.num_texts} texts (")

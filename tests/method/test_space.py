@@ -141,3 +141,10 @@ def test_a_vector_without_a_direction_is_named(views: Views, value: float) -> No
 def test_a_text_alone_in_the_papers_batch_is_its_mean() -> None:
     space = MoEE.from_pretrained("fake", recipe="paper").space()
     assert not space.vectors(MoEE.from_pretrained("fake").encode_views(TEXTS[:1])).any()
+
+
+def test_a_number_of_numpy_weighs_as_the_same_plain_number(model: MoEE) -> None:
+    np.testing.assert_array_equal(model.encode(TEXTS, alpha=np.float32(0.25)), model.encode(TEXTS, alpha=0.25))
+    assert model.with_settings(alpha=np.float64(0.25)).alpha == 0.25
+    with pytest.raises(InputError, match="alpha is True"):
+        model.encode(TEXTS, alpha=True)
