@@ -247,7 +247,7 @@ def test_a_call_has_the_model_to_itself_and_its_errors_are_its_own(fake: MoEE) -
 
 
 def test_vectors_that_depend_on_their_batch_are_not_served() -> None:
-    with pytest.raises(InputError, match="puts the texts of different clients together"):
+    with pytest.raises(InputError, match="served, where texts of different clients share a batch"):
         Encoder(MoEE(FakeBackend(), replace(PLAIN, calibration="batch")))
 
 
