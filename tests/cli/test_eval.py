@@ -158,7 +158,7 @@ def test_a_wrong_file_is_named_with_its_line(moee: Run, tmp_path: Path) -> None:
     (folder / "test.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "score": 1}\n{"sentence1": "a"\n')
     done = moee("eval", "--data", tmp_path / "data", "-t", "STS12", *FAKE, "--cache", tmp_path / "cache")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.search(r"Error: .*test\.jsonl, line 2: not valid JSON", done.stderr)
+    assert re.search(r"Error: .*test\.jsonl, line 2 is not valid JSON", done.stderr)
     assert not (tmp_path / "cache").exists()
 
 

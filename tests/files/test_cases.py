@@ -195,8 +195,8 @@ def test_a_quote_that_is_never_closed_is_no_single_row(tmp_path: Path) -> None:
         ('{"text": "a", "text": "b"}', "the key 'text' comes twice in one object"),
         ('{"text": "a", "x": {"k": 1, "k": 2}}', "the key 'k' comes twice"),
         ('{"text": "a", "x": 1' + "0" * 1500 + ".5}", "has 1,503 characters, over 1,000"),
-        ('{"text": "a"', "is not JSON: Expecting"),
-        ("{'text': 'a'}", "is not JSON: Expecting property name"),
+        ('{"text": "a"', "is not valid JSON: Expecting"),
+        ("{'text': 'a'}", "is not valid JSON: Expecting property name"),
         ('{"text": Infinity}', r"is no string but a number \(inf\)"),
         ('{"text": ["a"]}', r"is no string but a list \(\['a'\]\)"),
         ('{"text": {"a": 1}}', "is no string but an object"),
@@ -252,7 +252,7 @@ def test_every_kind_of_bad_row_is_left_out_with_its_line_and_reason(tmp_path: Pa
     reading.write_rejects(tmp_path / "r.jsonl")
     written = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [(record["file"], record["line"]) for record in written] == [(source, line) for line in (2, 3, 4, 5, 6, 8)]
-    reasons = ["is not JSON", "a number", "no column 'text'", "surrogate", "zero byte", "is not UTF-8"]
+    reasons = ["is not valid JSON", "a number", "no column 'text'", "surrogate", "zero byte", "is not UTF-8"]
     assert all(reason in record["reason"] for reason, record in zip(reasons, written, strict=True))
     Reading(on_bad_row="skip").write_rejects(tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()

@@ -85,7 +85,7 @@ def test_compressed_files_are_read(tmp_path: Path, name: str, content: str, expe
         ("a.csv", b"text,n\n", "holds no texts"),
         ("a.txt", b"fine\nbro\xffken\n", "Line 2 of .* is not UTF-8: byte 0xff at position 3"),
         ("a.csv", b"text\nfine\nbro\xffken\n", "Line 3 of .* is not UTF-8"),
-        ("a.jsonl", b'{"text": "fine"}\n{"text": \n', "Line 2 of .* is not JSON"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": \n', "Line 2 of .* is not valid JSON"),
         ("a.jsonl", b'{"body": "x", "id": 1}\n', "Line 1 of .* has no column 'text'. Columns there: 'body', 'id'"),
         ("a.csv", b"id,text\n1,x\n2\n", "Line 3 of .* has 1 cell, and the header has 2"),
         ("a.csv", b"id,body\n1,x\n", "has no column 'text'. Columns there: 'id', 'body'"),

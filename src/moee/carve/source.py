@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from moee.carve.checkpoint import check_dense
 from moee.carve.config import CarveDtype
 from moee.errors import CheckpointError, InputError, MissingExtraError, UnsupportedArchitectureError
+from moee.files.json import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,11 +76,11 @@ def open_dense(path: str | Path) -> DenseModel:
 
 def _open_folder(folder: Path) -> DenseModel:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json", allow_nan=True, allow_double=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{str(folder)!r} has no config.json. Give the folder of a whole checkpoint.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"config.json in {str(folder)!r} is not JSON: {error}. Download it again.") from error
+    except InputError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
     check_dense(config)
     if not any(folder.glob("*.safetensors")):
         pickled = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]

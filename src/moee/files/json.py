@@ -30,7 +30,7 @@ class _RefusedError(ValueError):
     """What is wrong with a value inside of a document."""
 
 
-def parse_json(text: str, place: str, *, allow_nan: bool = False) -> Any:
+def parse_json(text: str, place: str, *, allow_nan: bool = False, allow_double: bool = False) -> Any:
     """Return the value of a JSON document. `Any`: whatever it holds.
 
     Args:
@@ -38,6 +38,8 @@ def parse_json(text: str, place: str, *, allow_nan: bool = False) -> Any:
         place: Where it is, for the message, as the beginning of a sentence: `"Line 3 of rows.jsonl"`.
         allow_nan: Whether NaN, Infinity and numbers beyond float64 are read as Python reads them, for the caller to
             judge; else they are refused.
+        allow_double: Whether the last of two equal keys is taken, as in configurations that others wrote and use so;
+            else they are refused.
 
     Raises:
         InputError: If it is not JSON, nests deeper than `MAX_DEPTH`, has a number of more than `MAX_DIGITS` characters,
@@ -46,34 +48,41 @@ def parse_json(text: str, place: str, *, allow_nan: bool = False) -> Any:
     try:
         _check_depth(text)
         return json.loads(
-            text,
+            text.rstrip(),  # a row's own line end would be counted as a line
             parse_int=_integer,
             parse_float=lambda digits: _number(digits, allow_nan=allow_nan),
             parse_constant=lambda name: _number(name, allow_nan=allow_nan),
-            object_pairs_hook=_object,
+            object_pairs_hook=None if allow_double else _object,
         )
     except json.JSONDecodeError as error:
         line = "" if error.lineno == 1 else f"line {error.lineno}, "
-        raise InputError(f"{place} is not JSON: {error.msg} at {line}column {error.colno}.") from error
+        raise InputError(f"{place} is not valid JSON: {error.msg} at {line}column {error.colno}.") from error
     except _RefusedError as error:
         raise InputError(f"{place} is JSON that cannot be used: {error}.") from error
 
 
-def read_json(path: Path) -> Any:
-    """Return the value of a JSON file of at most `MAX_BYTES`. `Any`: whatever it holds.
+def read_json(path: Path, *, most: int = MAX_BYTES, allow_nan: bool = False, allow_double: bool = False) -> Any:
+    """Return the value of a JSON file. `Any`: whatever it holds.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+        allow_nan: As `parse_json`.
+        allow_double: As `parse_json`.
 
     Raises:
         OSError: If the file cannot be read.
         InputError: If it is too large or not UTF-8, or as `parse_json`.
     """
     with path.open("rb") as stream:
-        raw = stream.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"{str(path)!r} is larger than {MAX_BYTES:,} bytes, which no JSON file of its kind is.")
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise InputError(f"{str(path)!r} is larger than {most:,} bytes, which no JSON file of its kind is.")
     try:
-        return parse_json(raw.decode("utf-8-sig"), repr(str(path)))
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} is not UTF-8: byte {raw[error.start]:#04x} at {error.start}.") from error
+    return parse_json(text, repr(str(path)), allow_nan=allow_nan, allow_double=allow_double)
 
 
 def _check_depth(text: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from moee.files.json import read_json
 from moee.index.folder import EMBEDDER, REPORT, IndexFolder
 from moee.method.saved import read_embedder
 
@@ -52,6 +52,6 @@ def describe(index: IndexFolder) -> dict[str, Any]:
         "fields": dict(layout.fields),
         "bytes": sum(path.stat().st_size for path in index.folder.rglob("*") if path.is_file()),
         "sources": manifest.to_dict()["sources"],
-        "report": json.loads(report.read_text(encoding="utf-8")) if report.is_file() else None,
+        "report": read_json(report) if report.is_file() else None,
         "moee_version": manifest.moee_version,
     }

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from moee.errors import InputError, StoreError
 from moee.files.atomic import atomic_file
+from moee.files.json import read_json
 from moee.files.rows import OnBadRow
 from moee.stores.registry import StoreSpec
 from moee.stores.store import Layout
@@ -151,7 +152,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"{str(folder)!r} {what} ({MANIFEST} is missing). Build one with: moee index build FILE --out {folder}"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
+    except (OSError, InputError) as error:
+        raise StoreError(f"{str(path)!r} is damaged ({error}). Build the index again in another folder.") from error
+    try:
         if values["kind"] != KIND:
             raise InputError(f"{str(path)!r} describes {values['kind']!r}, not an index of moee. Name another folder.")
         found = values["format_version"]

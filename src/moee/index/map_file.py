@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from moee.errors import StoreError
 from moee.files.atomic import atomic_file
+from moee.files.json import read_json
 from moee.index.manifest import Manifest
 from moee.types import Array
 
 MAP = "map.json"
 KIND = "moee-map"
 FORMAT_VERSION = 1
+_MOST_BYTES = 1 << 32  # it holds a place and a text for each record
 UNCLUSTERED = -1
 """The topic of a text that lies in no group."""
 TEXT_LETTERS = 200
@@ -124,7 +126,7 @@ class CorpusMap:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path, most=_MOST_BYTES)
             if (values["kind"], values["format_version"]) != (KIND, FORMAT_VERSION):
                 raise ValueError(f"{values['kind']!r} of format version {values['format_version']!r}")
             return _read(values)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from moee.errors import InputError, UnknownNameError, check_choice
+from moee.files.json import parse_json
 from moee.method.fusion import check_alpha
 from moee.method.prompts import resolve_prompt
 from moee.types import (
@@ -234,10 +235,7 @@ class EmbedderConfig:
         Raises:
             InputError: If the text is not a JSON object, or as `from_dict`.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"The configuration is not valid JSON (line {error.lineno}: {error.msg}).") from error
+        values = parse_json(text, "The configuration")
         if not isinstance(values, dict):
             raise InputError(f"The configuration must be a JSON object, not {type(values).__name__}.")
         return cls.from_dict(values)

@@ -10,6 +10,7 @@ from typing import Any
 
 from moee.errors import CheckpointError, InputError
 from moee.files.atomic import atomic_folder, recover_folder
+from moee.files.json import read_json
 from moee.method.calibration import Calibration
 from moee.method.config import EmbedderConfig
 
@@ -60,8 +61,8 @@ def is_saved_embedder(name: str | Path) -> bool:
     if not path.is_file():
         return False
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        values = read_json(path)
+    except InputError:
         return False  # reading it as a model says what is wrong with it
     return isinstance(values, dict) and values.get("kind") == _KIND
 
@@ -113,7 +114,7 @@ def read_embedder(folder: Path) -> SavedEmbedder:
     folder = folder.expanduser()
     if not is_saved_embedder(folder):
         raise CheckpointError(f"{str(folder)!r} is not a saved embedder. Give a folder that `MoEE.save` wrote.")
-    values = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    values = read_json(folder / _CONFIG)
     missing = [key for key in ("model", "fingerprint", "embedder", "calibrations") if key not in values]
     if missing:
         raise CheckpointError(f"{str(folder / _CONFIG)!r} lacks {', '.join(missing)}. Save the embedder again.")

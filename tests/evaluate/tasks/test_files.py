@@ -364,7 +364,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, damage: Callable[[b
     folder = written(tmp_path, "STS12", {"test": rows})
     path = folder / "test.jsonl.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"test\.jsonl\.gz(, line \d+: not valid JSON| cannot be read after line \d+)"):
+    with pytest.raises(DataError, match=r"test\.jsonl\.gz(, line \d+ is not valid| cannot be read after line \d+)"):
         load_task(folder, "STS12")
 
 
@@ -383,13 +383,14 @@ def test_every_flipped_bit_of_an_archive_is_noticed_or_harmless(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [('{"sentence1": "a"', "not valid JSON"), ('["a", "b", 3]', "not a JSON object")]
+    ("line", "message"),
+    [('{"sentence1": "a"', "is not valid JSON: .* at column 18"), ('["a", "b", 3]', "not a JSON object")],
 )
 def test_a_line_that_is_no_json_object_is_numbered(tmp_path: Path, line: str, message: str) -> None:
     folder = written(tmp_path, "STS12", {})
     rows = [json.dumps(row) for row in STS["test"]]
     (folder / "test.jsonl").write_text("\n".join([rows[0], "", rows[1], line, rows[2]]) + "\n")
-    with pytest.raises(DataError, match=rf"test\.jsonl, line 4: {message}"):
+    with pytest.raises(DataError, match=rf"test\.jsonl, line 4\W* {message}"):
         load_task(folder, "STS12")
 
 

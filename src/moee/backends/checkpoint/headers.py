@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moee.errors import CheckpointError, first_line, listed, shown
+from moee.errors import CheckpointError, InputError, listed, shown
+from moee.files.json import parse_json, read_json
 
 SAFETENSORS = ".safetensors"
 WHOLE = f"model{SAFETENSORS}"
@@ -66,9 +67,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object that a file of a model folder holds."""
     refuse_placeholder(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{str(path)!r} is not valid JSON ({first_line(error)}). Copy the file again.") from error
+        found = read_json(path, allow_nan=True, allow_double=True)  # as transformers reads what others wrote
+    except InputError as error:
+        raise CheckpointError(f"{error} Copy the file again.") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{str(path)!r} holds a {type(found).__name__}; a JSON object is expected.")
     return found
@@ -244,10 +245,10 @@ def _header(path: Path) -> list[tuple[str, Any, int]]:
             (length,) = struct.unpack("<Q", file.read(8))
             if not 2 <= length <= min(total - 8, _HEADER_LIMIT):
                 raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length).decode("utf-8"), "its header")
         entries = [(name, entry, 8 + length) for name, entry in header.items() if name != "__metadata__"]
         promised = 8 + length + max((entry["data_offsets"][1] for _, entry, _ in entries), default=0)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{str(path)!r} is corrupt: {error}. Download or copy it again.") from error
     if total < promised:
         raise CheckpointError(

@@ -11,13 +11,12 @@ A new task is a row in its type's `tasks`. A new task type is one file with a su
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from moee.errors import MissingExtraError, UnknownNameError
+from moee.errors import InputError, MissingExtraError, UnknownNameError
 from moee.evaluate.tasks.classification import SEED, ClassificationData
 from moee.evaluate.tasks.clustering import ClusteringData
 from moee.evaluate.tasks.document_similarity import DocumentSimilarityData
@@ -30,6 +29,7 @@ from moee.evaluate.tasks.sts import STSData
 from moee.evaluate.tasks.summarization import SummarizationData
 from moee.evaluate.tasks.task import Task, TaskData
 from moee.evaluate.tasks.words import tfidf
+from moee.files.json import read_json
 
 TASK_DATA: Mapping[str, type[TaskData]] = MappingProxyType(
     {
@@ -137,8 +137,8 @@ def load_task(
         raise DataError(f"{name}: no folder {str(folder)!r}.")
     path = folder / "dataset.json"
     try:
-        declared = json.loads(path.read_text(encoding="utf-8")).get("task_type")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+        declared = read_json(path).get("task_type")
+    except (OSError, InputError, AttributeError) as error:
         raise DataError(f"{path} is missing or not a JSON object ({error}).") from error
     if declared != row.task_type:
         raise DataError(f"{path}: field 'task_type' is {declared!r}; the task {name} is of type {row.task_type!r}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError
+from moee.files.json import parse_json
 from moee.method.moments import spread
 
 Indices = npt.NDArray[np.int64]
@@ -168,11 +168,11 @@ def _rows(path: Path) -> dict[int, Row]:
             for line in lines:
                 number += 1
                 if line.strip():
-                    rows[number] = json.loads(line)
+                    rows[number] = parse_json(line, f"{path}, line {number}", allow_nan=True)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path} cannot be read after line {number} ({error}). Copy the file again.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not valid JSON ({error.msg}).") from error
+    except InputError as error:
+        raise DataError(str(error)) from error
     if not rows:
         raise DataError(f"{path} holds no rows.")
     if bad := [number for number, row in rows.items() if not isinstance(row, dict)]:
