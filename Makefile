@@ -43,15 +43,20 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/moee demo
 
+# Two processes of one thread each: threads of torch would only wait for each other.
+# WORKERS=0 runs everything in one process, as `pytest tests/some/file.py` does.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow and not data and not gpu"
+	$(PYTEST) -m "slow and not data and not gpu"
 
 test-data: $(VENV)/.installed-dev
 	@test -d "$(MOEE_DATA)" || { echo "MOEE_DATA is '$(MOEE_DATA)': no such folder" >&2; exit 1; }
-	$(BIN)/python -m pytest -m "data and not gpu"
+	$(PYTEST) -m "data and not gpu"
 
 lint: $(VENV)/.installed-dev docs-check
 	$(BIN)/ruff check .

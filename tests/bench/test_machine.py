@@ -27,7 +27,8 @@ def test_peak_memory_sees_what_was_freed_since() -> None:
     with machine.peak_memory("cpu") as memory:
         before = memory.host
         block = torch.ones(size, dtype=torch.uint8)
-        machine.time.sleep(5 * machine._SAMPLE_SECONDS)
+        while memory.host <= before + 0.8 * size:  # pytest's own time limit ends a test that hangs
+            machine.time.sleep(machine._SAMPLE_SECONDS)
         del block
     assert memory.host > before + 0.8 * size
     assert memory.device == 0

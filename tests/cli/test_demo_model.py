@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def built(cache_folder: Path) -> Path:
-    """The model, built into the cache of this run before a command is timed."""
+    """The model, built into the cache of this run before a command runs."""
     return demo_folder()
 
 
@@ -33,10 +32,8 @@ def test_the_demo_finds_sentences_of_the_query_s_topic(moee: Run, cache_folder: 
     assert found["rw"] >= 0.35 * shown
 
 
-def test_inspect_answers_at_once(moee: Run, cache_folder: Path) -> None:
-    started = time.monotonic()
+def test_inspect_knows_the_demo(moee: Run, cache_folder: Path) -> None:
     done = moee("inspect", "demo", "--json", MOEE_CACHE=str(cache_folder))
-    assert time.monotonic() - started < 5
     summary = json.loads(done.stdout)
     assert (summary["model_type"], summary["hidden_size"], len(summary["layer_ids"])) == ("qwen2_moe", 576, 30)
     assert summary["calibrated"] == "builtin"

@@ -7,8 +7,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,21 @@ class Running:
         """Open a connection, to send what no client would."""
         url = httpx.URL(self.url)
         assert url.port is not None
-        return socket.create_connection((url.host, url.port), timeout=10)
+        return socket.create_connection((url.host, url.port), timeout=60)
+
+
+def read_answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Read a whole answer, in however many pieces it arrives; return its status and body."""
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, answer.read()
+
+
+def is_ended(connection: socket.socket) -> bool:
+    """Wait for the other side; True if it ends the connection, and False if it sends something."""
+    with suppress(ConnectionError):
+        return connection.recv(1) == b""
+    return True
 
 
 Serve = Callable[..., AbstractContextManager[Running]]
@@ -69,7 +84,7 @@ class WatchedBackend(FakeBackend):
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
         self.batches.append(len(sequences))
         self.has_begun.set()
-        assert self.may_work.wait(30), "the test never let the model work"
+        assert self.may_work.wait(120), "the test never let the model work"
         return super().forward(sequences, plan)
 
     def hold(self) -> None:
@@ -90,12 +105,12 @@ def serving(embedder: MoEE, searcher: Searcher | None = None, **settings: Any) -
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        assert ready.wait(30), "the server did not start"
-        with httpx.Client(base_url=url, timeout=30) as client:
+        assert ready.wait(120), "the server did not start"
+        with httpx.Client(base_url=url, timeout=120) as client:
             yield Running(url, app.state.service, client)
     finally:
         server.handle_exit(signal.SIGTERM, None)
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive(), "the server did not stop"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -38,8 +39,14 @@ async def queued(batcher: Batcher, *requests: Any) -> list[asyncio.Task[Any]]:
     tasks = []
     for request in requests:
         tasks.append(asyncio.create_task(request))
-        await asyncio.sleep(0.01)
+        await settled()
     return tasks
+
+
+async def settled() -> None:
+    """Let every task go on until it waits for a thread: a number of turns of the loop, however long they take."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def embedding(batcher: Batcher, texts: list[str], tokens: list[int] | None = None, options: Options = DEFAULT) -> Any:
@@ -48,7 +55,7 @@ def embedding(batcher: Batcher, texts: list[str], tokens: list[int] | None = Non
 
 
 def run(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(asyncio.wait_for(test(), 120))
 
 
 def test_requests_that_wait_share_a_turn_and_get_their_own_vectors(fake: MoEE, backend: WatchedBackend) -> None:
@@ -186,18 +193,19 @@ class FragileBackend(FakeBackend):
 
 def test_a_text_that_fails_takes_no_other_request_with_it() -> None:
     fake = MoEE(FragileBackend(), PLAIN)
-    blocking = asyncio.Event()
+    blocking = threading.Event()
 
     async def test() -> None:
         async with batching(fake) as batcher:
-            first = asyncio.create_task(batcher.call(lambda: __import__("time").sleep(0.2)))
-            await asyncio.sleep(0.05)
+            first = asyncio.create_task(batcher.call(lambda: blocking.wait(60)))
+            await settled()
             tasks = await queued(
                 batcher,
                 embedding(batcher, ["good"]),
                 embedding(batcher, ["fine", "this is poison here"]),
                 embedding(batcher, ["better"]),
             )
+            blocking.set()
             await first
             good, bad, better = await asyncio.gather(*tasks, return_exceptions=True)
         np.testing.assert_allclose(good.vectors.fused, fake.encode(["good"]), atol=1e-6)
@@ -206,7 +214,6 @@ def test_a_text_that_fails_takes_no_other_request_with_it() -> None:
         assert bad.row == 1  # in its own request
 
     run(test)
-    assert not blocking.is_set()
 
 
 def test_whoever_stops_waiting_leaves_the_queue(fake: MoEE, backend: WatchedBackend) -> None:

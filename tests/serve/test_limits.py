@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from moee import MoEE
 from moee.serve.limits import HELD_BODIES
 from moee.serve.server import HEADER_BYTES
-from tests.serve.conftest import Serve, WatchedBackend
+from tests.serve.conftest import Serve, WatchedBackend, is_ended, read_answer
 
 
 def in_threads(*requests: Callable[[], httpx.Response]) -> list[threading.Thread]:
@@ -24,7 +25,7 @@ def in_threads(*requests: Callable[[], httpx.Response]) -> list[threading.Thread
     return threads
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "it did not happen"
@@ -41,22 +42,22 @@ class Background:
 
     def post(self, path: str, **body: Any) -> None:
         def work() -> None:
-            self.answers.append(httpx.post(f"{self.url}{path}", json=body, timeout=30))
+            self.answers.append(httpx.post(f"{self.url}{path}", json=body, timeout=120))
 
         self._threads += in_threads(work)
 
     def join(self) -> list[httpx.Response]:
         for thread in self._threads:
-            thread.join(30)
+            thread.join(120)
         return self.answers
 
 
 def test_too_large_a_body_is_refused_by_its_announced_length_alone(serve: Serve, fake: MoEE) -> None:
     with serve(fake, payload_limit=1000) as server, server.connect() as connection:
         connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 1001\r\n\r\n")  # and no body
-        answer = connection.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"larger than 1000 bytes" in answer
+        status, body = read_answer(connection)
+    assert status == 413
+    assert b"larger than 1000 bytes" in body
 
 
 def test_too_large_a_body_of_unknown_length_is_refused_before_its_end(serve: Serve, fake: MoEE) -> None:
@@ -64,8 +65,8 @@ def test_too_large_a_body_of_unknown_length_is_refused_before_its_end(serve: Ser
         connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
         for _ in range(3):
             connection.sendall(b"190\r\n" + b" " * 400 + b"\r\n")  # three times 400 bytes, and no end
-        answer = connection.recv(4096)
-    assert answer.startswith(b"HTTP/1.1 413 ")
+        status, _ = read_answer(connection)
+    assert status == 413
 
 
 def test_a_body_at_the_limit_is_accepted(serve: Serve, fake: MoEE) -> None:
@@ -142,7 +143,7 @@ def test_more_tokens_than_may_wait_are_429_while_the_queue_is_not_empty(
         backend.hold()
         background = Background(server.url)
         background.post("/embed", inputs="in work")
-        assert backend.has_begun.wait(10)
+        assert backend.has_begun.wait(120)
         background.post("/embed", inputs="a b c d e f g h")
         wait_until(lambda: server.service.batcher.waiting_tokens > 0)
         refused = server.post("/embed", inputs="a b c d e f g h i j k l m")
@@ -155,11 +156,11 @@ def test_more_tokens_than_may_wait_are_429_while_the_queue_is_not_empty(
 def test_a_request_that_takes_too_long_is_answered_504_and_leaves_the_queue(
     serve: Serve, fake: MoEE, backend: WatchedBackend
 ) -> None:
-    with serve(fake, request_timeout=0.5) as server:
+    with serve(fake, request_timeout=2.0) as server:
         backend.hold()
         background = Background(server.url)
         background.post("/embed", inputs="in work")
-        assert backend.has_begun.wait(10)
+        assert backend.has_begun.wait(120)
         waiting = server.post("/v1/embeddings", input="in the queue", model="fake")
         assert (waiting.status_code, waiting.json()["error"]["type"]) == (504, "server_error")
         in_work = background.join()[0]
@@ -174,7 +175,7 @@ def test_a_request_that_takes_too_long_is_answered_504_and_leaves_the_queue(
 def test_a_body_that_does_not_arrive_in_time_is_answered_504(serve: Serve, fake: MoEE) -> None:
     with serve(fake, request_timeout=0.5) as server, server.connect() as connection:
         connection.sendall(b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        assert connection.recv(4096).startswith(b"HTTP/1.1 504 ")
+        assert read_answer(connection)[0] == 504
 
 
 def test_a_client_that_goes_away_leaves_the_queue(serve: Serve, fake: MoEE, backend: WatchedBackend) -> None:
@@ -182,9 +183,11 @@ def test_a_client_that_goes_away_leaves_the_queue(serve: Serve, fake: MoEE, back
         backend.hold()
         background = Background(server.url)
         background.post("/embed", inputs="in work")
-        assert backend.has_begun.wait(10)
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{server.url}/embed", json={"inputs": "gone"}, timeout=0.3)
+        assert backend.has_begun.wait(120)
+        with server.connect() as connection:
+            head = b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 18\r\n\r\n"
+            connection.sendall(head + b'{"inputs": "gone"}')
+            wait_until(lambda: server.service.batcher.waiting_tokens > 0)
         wait_until(lambda: server.service.admission._working == 1)
         assert server.service.batcher.waiting_tokens == 0
         backend.batches.clear()
@@ -196,8 +199,8 @@ def test_a_client_that_goes_away_leaves_the_queue(serve: Serve, fake: MoEE, back
 
 def test_too_long_headers_are_refused(serve: Serve, fake: MoEE) -> None:
     with serve(fake) as server, server.connect() as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 2 * HEADER_BYTES)
-        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nx: " + b"a" * HEADER_BYTES)
+        assert read_answer(connection)[0] == 400
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /health HTTP/1.1\r\nhost: x\r\n"])
@@ -206,32 +209,34 @@ def test_headers_that_do_not_arrive_end_the_connection(
 ) -> None:
     monkeypatch.setattr("moee.serve.server.HEADER_SECONDS", 0.3)
     with serve(fake) as server, server.connect() as connection:
-        for place in range(len(begin)):  # a byte at a time does not put it off
-            connection.sendall(begin[place : place + 1])
-            time.sleep(0.005)
-        assert connection.recv(4096) == b""
+        with suppress(ConnectionError):  # it may be ended before all is sent
+            for place in range(len(begin)):  # a byte at a time does not put it off
+                connection.sendall(begin[place : place + 1])
+                time.sleep(0.005)
+        assert is_ended(connection)
 
 
 def test_a_slow_second_request_on_a_connection_is_ended_too(
     serve: Serve, fake: MoEE, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moee.serve.server.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("moee.serve.server.HEADER_SECONDS", 2.0)
     with serve(fake) as server, server.connect() as connection:
         connection.sendall(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert read_answer(connection)[0] == 200
         connection.sendall(b"GET /ping HT")
-        assert connection.recv(4096) == b""
+        assert is_ended(connection)
 
 
 def test_a_model_that_takes_long_is_no_slow_client(
     serve: Serve, fake: MoEE, backend: WatchedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moee.serve.server.HEADER_SECONDS", 0.2)
+    monkeypatch.setattr("moee.serve.server.HEADER_SECONDS", 1.0)
     with serve(fake) as server:
         backend.hold()
         background = Background(server.url)
         background.post("/embed", inputs="a")
-        assert backend.has_begun.wait(10)
-        time.sleep(0.6)
+        assert backend.has_begun.wait(120)
+        with server.connect() as silent:  # opened later and ended: the model has taken longer than headers may
+            assert is_ended(silent)
         backend.may_work.set()
         assert background.join()[0].status_code == 200

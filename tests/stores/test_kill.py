@@ -22,7 +22,7 @@ from tests.stores.records import LAYOUT, unit_blocks
 from tests.stores.steady_writer import BATCH_SIZE, batch, plan, state_after
 
 REPOSITORY = Path(__file__).parents[2]
-NUM_KILLS = 20
+NUM_KILLS = 8
 FOREVER = 1_000_000
 
 pytestmark = pytest.mark.slow
@@ -62,16 +62,17 @@ def editions(store: Store) -> dict[int, int]:
 
 
 def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on(spec: StoreSpec, tmp_path: Path) -> None:
-    """20 kills at random moments: every step reported is there, and the one under way whole or not at all."""
+    """Kills after some steps: every step reported is there, and the one under way whole or not at all."""
     rng = random.Random(7)
     create_store(spec, tmp_path, LAYOUT).close()
     step, in_flight_kept = 0, 0
     for _ in range(NUM_KILLS):
         with writer(spec, tmp_path, step) as process:
-            time.sleep(rng.uniform(0, 0.5))
-            process.send_signal(signal.SIGKILL)
             assert process.stdout is not None
-            reported = process.stdout.read().split()
+            reported = [process.stdout.readline().strip() for _ in range(rng.randrange(1, 5))]
+            time.sleep(rng.uniform(0, 0.02))  # somewhere in a later step
+            process.send_signal(signal.SIGKILL)
+            reported += process.stdout.read().split()
             assert process.wait() == -signal.SIGKILL
         step = int(reported[-1]) + 1 if reported else step
         with opened(spec, tmp_path) as store:
@@ -79,7 +80,7 @@ def test_a_killed_writer_leaves_whole_batches_and_the_next_goes_on(spec: StoreSp
             assert state in (state_after(step), state_after(step + 1))
             if state != state_after(step):
                 step, in_flight_kept = step + 1, in_flight_kept + 1
-    assert step > NUM_KILLS, "work was done between the kills"
+    assert step >= NUM_KILLS, "work was done between the kills"
     with writer(spec, tmp_path, step, step + 30) as process:
         assert process.wait() == 0
     with opened(spec, tmp_path) as store:
@@ -100,8 +101,10 @@ def test_readers_search_while_another_process_writes(spec: StoreSpec, tmp_path: 
     vector = unit_blocks(1)[0]
     with writer(spec, tmp_path, 0) as process:
         reader = open_store(spec, tmp_path, LAYOUT)
-        lengths, deadline = set(), time.monotonic() + 4
-        while time.monotonic() < deadline:
+        lengths: set[int] = set()
+        for _ in range(100_000):
+            if len(lengths) > 3:
+                break
             lengths.add(len(reader))
             found = reader.search(vector, 20)
             assert len(found.records) in (0, 20)
@@ -110,7 +113,7 @@ def test_readers_search_while_another_process_writes(spec: StoreSpec, tmp_path: 
             reader.delete(["nobody"])
         assert process.poll() is None, "the writer is at work still"
         reader.close()
-    assert len(lengths) > 1, "the reader saw the store change"
+    assert len(lengths) > 3, "the reader saw the store change"
     assert all(length % BATCH_SIZE == 0 for length in lengths)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -219,11 +218,9 @@ KNOWN = {
 @pytest.mark.data
 @pytest.mark.parametrize("name", KNOWN)
 def test_floors_have_their_known_values(data_folder: Path, name: str) -> None:
-    start = time.perf_counter()
     data = load_task(data_folder / name, name)
     found = floors(data)
     assert set(found) <= set(FLOORS)
     assert {floor: found[floor].main for floor in KNOWN[name]} == pytest.approx(KNOWN[name], abs=0.002)
     for score in found.values():
         assert apply_statistic(score.statistic, score.items, score.targets) == pytest.approx(score.main, abs=1e-9)
-    assert time.perf_counter() - start < 60
