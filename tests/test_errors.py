@@ -9,7 +9,7 @@ import pytest
 
 import moee
 from moee import errors
-from moee.errors import NonFiniteActivationsError, listed, shown
+from moee.errors import NonFiniteActivationsError, first_line, listed, shown
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ from moee.errors import NonFiniteActivationsError, listed, shown
 )
 def test_a_value_is_shown_in_at_most_so_many_characters(value: object, most: int, said: str) -> None:
     assert shown(value, most) == said
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [("", "ValueError"), (" \n", "ValueError"), ("a\nb", "a"), ("\na:\n  b\nc", "a: b"), ("a:", "a:")],
+)
+def test_the_first_line_of_a_message_says_something(message: str, said: str) -> None:
+    assert first_line(ValueError(message)) == said
 
 
 def test_the_first_names_stand_for_all() -> None:

@@ -135,8 +135,9 @@ def check_choice(kind: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class where the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error's message, with the next where it ends in a colon; else its class's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def shown(value: object, most: int = 60) -> str:

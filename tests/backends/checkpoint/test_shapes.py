@@ -74,8 +74,8 @@ def _a_wide_expert(weights: Weights) -> None:
     [
         (_longer_vocabulary, {}, r"embed_tokens.weight' the shape \(\d+, \d+\), but the model needs \(\d+, \d+\)"),
         (None, {"vocab_size": 7}, r"embed_tokens.weight' the shape \(\d+, \d+\), but the model needs \(7, \d+\)"),
-        (None, {"num_experts": 128}, r"lacks \d+ tensors .*experts|gate.weight' the shape .* needs \(128, "),
-        (None, {"num_experts": 9}, r"experts|gate.weight' the shape .* needs \(9, "),
+        (None, {"num_experts": 128}, r"mlp.gate.weight' the shape \(8, 64\), but the model needs \(128, 64\)"),
+        (None, {"num_experts": 4, "num_experts_per_tok": 2}, r"gate.weight' the shape \(8, 64\), but .* \(4, 64\)"),
         (_one_expert_less, {}, r"lacks \d tensors that a OlmoeModel needs: model.layers.1.mlp.experts.3"),
         (_last_expert_less, {}, r"lacks \d+ tensors that a OlmoeModel needs: model.layers.0.mlp.experts.\d+"),
         (_a_layer_less, {}, r"lacks \d+ tensors that a OlmoeModel needs: layers.1|gate.weight"),

@@ -119,7 +119,7 @@ def refuse_adapter(folder: Path) -> None:
         raise CheckpointError(
             f"{str(folder)!r} holds an adapter for {base!r} ({', '.join([_ADAPTER_CONFIG, *weights])}) beside a model; "
             f"it would count or not by what is installed. Merge it with {merge} and copy the tokenizer's files there; "
-            f"or take {_ADAPTER_CONFIG} out of the folder to embed with the model alone."
+            "or take the adapter's files out of the folder to embed with the model alone."
         )
     raise CheckpointError(
         f"{str(folder)!r} is an adapter for {base!r}, not a model. Merge the two with {merge} and copy the tokenizer's "

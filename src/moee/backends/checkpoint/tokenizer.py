@@ -116,6 +116,7 @@ class TextTokenizer:
         self._rows = rows
         # a fast tokenizer that changes its settings fails while another thread uses it ("Already borrowed")
         self._lock = threading.RLock()
+        self._allowed: dict[tuple[str, str], int] = {}
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every prompt, with the tokenizer's own special tokens and no truncation.
@@ -191,17 +192,25 @@ class TextTokenizer:
         return frozenset(self._control.values())
 
     def _count_control(self, prompts: RenderedPrompts) -> int:
-        """Return how many control tokens a prompt has whose text spells none."""
-        parts = [part for part in (prompts.before, prompts.after) if part]
-        own = self._call(parts, add_special_tokens=False) if parts else []
-        return sum(
-            map(self._control_ids.__contains__, [*self._added[0], *self._added[1], *(i for p in own for i in p)])
-        )
+        """Return how many control tokens a prompt has whose text spells none; a template is counted once."""
+        template = (prompts.before, prompts.after)
+        if template not in self._allowed:
+            parts = [part for part in template if part]
+            own = self._call(parts, add_special_tokens=False) if parts else []
+            self._allowed[template] = self._num_control(
+                [*self._added[0], *self._added[1], *(i for p in own for i in p)]
+            )
+        return self._allowed[template]
+
+    def _num_control(self, ids: Sequence[int]) -> int:
+        return sum(map(self._control_ids.__contains__, ids))
 
     def _spells_control(self, prompt: str, ids: Sequence[int], allowed: int) -> bool:
         unknown = self._tokenizer.unk_token
         # the unknown token is also what characters become that the vocabulary lacks, so its id tells nothing
-        return sum(map(self._control_ids.__contains__, ids)) > allowed or (bool(unknown) and str(unknown) in prompt)
+        if unknown and str(unknown) in prompt:
+            return True
+        return self._num_control(ids) > allowed if allowed else not self._control_ids.isdisjoint(ids)
 
     def _ids_of_text(self, prompts: RenderedPrompts, number: int, allowed: int) -> list[int]:
         """Tokenize a prompt whose text spells control tokens as a template around plain text."""

@@ -180,10 +180,18 @@ def plan_weights(
     """
     model, prefix = meta.whole, meta.prefix
     weights = {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
-    recipes = [
-        _recipe(model, weights, target, sources, rule, precision=precision, name=name)
+    claims = {
+        target: (rule, sources)
         for target, (rule, sources) in _claims(meta, entries, weights).items()
         if target.startswith(prefix) or rule is not None
+    }
+    # a router tells another number of experts better than a list of single experts that lack
+    for target, (rule, sources) in claims.items():
+        if rule is None:
+            _check_shape(name, target, sources[0][1].shape, tuple(weights[target].shape))
+    recipes = [
+        _recipe(model, weights, target, sources, rule, precision=precision, name=name)
+        for target, (rule, sources) in claims.items()
     ]
     recipes = [each for each in recipes if any(target.startswith(prefix) for target in each.targets)]
     made = {target for each in recipes for target in each.targets}
@@ -240,8 +248,6 @@ def _recipe(
     recipe = Recipe((target,), shape, dtype, tuple(sources), fills, rule)
     if fills is not None:
         return recipe
-    if rule is None:
-        _check_shape(name, target, sources[0][1].shape, shape)
     try:
         made = recipe.convert(model, lambda entry, kind: torch.empty(entry.shape, dtype=kind, device="meta"))
     except Exception as error:  # a rule of any architecture; what it raises is not stated
@@ -259,7 +265,7 @@ def _check_shape(name: str, target: str, found: tuple[int, ...], wanted: tuple[i
     if found != wanted:
         raise CheckpointError(
             f"{name!r}: the files give {target!r} the shape {found}, but the model needs {wanted}. "
-            "The checkpoint is incomplete or of another architecture."
+            "Its config.json belongs to other weights, or the checkpoint is incomplete or of another architecture."
         )
 
 
