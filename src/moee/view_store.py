@@ -111,7 +111,7 @@ class ViewStore:
         about = {key: value for key, value in config.view_key().items() if key not in ("prompt", "cleaning", "scoring")}
         if config.routing_pooling != "last_token":
             about["scoring"] = config.scoring  # pooled routing is scored before it is averaged
-        about |= {"model": info.name, "fingerprint": info.fingerprint, "dtype": info.dtype}
+        about |= {"fingerprint": info.fingerprint, "dtype": info.dtype}
         if info.precision != "exact":
             about["precision"] = info.precision
         if not self._projections:
@@ -121,8 +121,7 @@ class ViewStore:
     def _key(self, config: EmbedderConfig) -> str:
         about = self._about(config)
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-        name = "".join(letter if letter.isalnum() else "-" for letter in Path(about["model"]).name)
-        return f"{name}-{digest}"
+        return f"{self._embedder.info.model_type}-{digest}"
 
     def _open(self, folder: Path) -> None:
         """Read the files that appeared since the last look."""
@@ -200,7 +199,8 @@ class ViewStore:
             folder.mkdir(parents=True, exist_ok=True)
             if not about.is_file():
                 with atomic_file(about) as temporary:
-                    temporary.write_text(json.dumps(self._about(config), indent=2) + "\n", encoding="utf-8")
+                    described = {"model": self._embedder.info.name, **self._about(config)}
+                    temporary.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
     @contextmanager
     def _keeping(self) -> Iterator[None]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from moee import MoEE
+from moee import EmbedderConfig, MoEE
+from moee.backends.fake import FakeBackend
 from moee.data import calibration_texts
 from moee.errors import InputError, UnknownNameError
 from moee.evaluate import study as study_module
@@ -108,6 +110,30 @@ def test_a_later_study_runs_nothing(make_study: MakeStudy, backend: CountingBack
     assert study.missing(study.task("STS12").texts, study.config(CORPUS)) == 0
     assert study.score("STS12", CORPUS).main == first.main
     assert backend.batches == batches
+
+
+class Described(FakeBackend):
+    """The fake model under another description, which may refuse to run."""
+
+    def __init__(self, *, runs: bool = True, **changes: Any) -> None:
+        super().__init__()
+        self._info, self._runs = replace(self._info, **changes), runs
+
+    def forward(self, *args: Any) -> Any:
+        assert self._runs, "a score that is kept is computed again"
+        return super().forward(*args)
+
+
+def test_scores_are_kept_by_weights_and_precision_and_not_by_name(miniatures: Path, tmp_path: Path) -> None:
+    def score_of(backend: Described) -> float:
+        study = Study(MoEE(backend, EmbedderConfig()), miniatures, cache=tmp_path)
+        return study.score("STS12", PLAIN).main
+
+    kept = score_of(Described(name="one/name"))
+    assert score_of(Described(name="/another/spelling", runs=False)) == kept
+    for changes in ({"fingerprint": "other"}, {"dtype": "bfloat16"}, {"precision": "int8"}):
+        with pytest.raises(AssertionError, match="computed again"):
+            score_of(Described(runs=False, **changes))
 
 
 def test_only_training_texts_that_are_drawn_are_embedded(

@@ -20,7 +20,7 @@ from moee.errors import CheckpointError, OutputError
 from moee.method.prompts import render
 from moee.types import Scoring, Views
 from moee.view_store import ViewStore
-from tests.evaluate.conftest import CountingBackend
+from tests.evaluate.conftest import GOLDEN, CountingBackend
 
 TEXTS = [f"{'many ' * (number % 7)}words of text {number}" for number in range(60)]
 CONFIG = EmbedderConfig()
@@ -187,6 +187,13 @@ def test_cleaning_shares_what_it_leaves_alike(embedder: MoEE, backend: CountingB
     assert backend.sequences == 4 + 2
     assert same(found, embedder.with_settings(cleaning="paper").encode_views(texts, projections=True))
     assert not np.allclose(found.hidden_states[1], store.views(texts, CONFIG).hidden_states[1])
+
+
+def test_views_are_kept_by_weights_and_not_by_how_a_path_is_spelt(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(GOLDEN / "olmoe-tiny")
+    for name in (GOLDEN / "olmoe-tiny", tmp_path / "linked"):
+        ViewStore(MoEE.from_pretrained(name), tmp_path / "cache").views(TEXTS[:3], CONFIG)
+    assert len(shards(tmp_path / "cache")) == 1
 
 
 def test_the_folder_says_what_it_holds(embedder: MoEE, tmp_path: Path) -> None:

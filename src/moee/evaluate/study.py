@@ -238,7 +238,7 @@ class Study:
         """Everything that a score depends on."""
         info, statistics = self.embedder.info, self.statistics(data, setting)
         return self._data_facts(data.name) | {
-            "model": [info.name, info.fingerprint, info.dtype],
+            "model": [info.fingerprint, info.dtype, info.precision],
             "setting": asdict(setting) | {"alpha": self.alpha(data, setting)},
             "config": self.config(setting).to_dict(),
             "statistics": None if statistics is None else statistics.digest(),
