@@ -138,7 +138,7 @@ def _speed(name: str, document: Mapping[str, Any], figures: Path) -> list[str]:
     if agreement["with"]:
         columns = ["entry", ">cosine of hidden states", ">cosine of router logits"]
         said = f"Cosines to `{agreement['reference']}` on {agreement['texts']} texts, median and (smallest)."
-        lines += ["", said, "", *markdown_table(columns, tables.agreement_rows(document))]
+        lines += ["", said, "", *markdown_table(columns, tables.cosine_rows(document))]
     return [*lines, ""]
 
 

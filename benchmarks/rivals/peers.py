@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.architectures import architecture_for
-from moee.bench.entries import Entry, Vectors, centred, prompts_of
+from moee.bench.entries import Computed, Entry, centred, prompts_of
 from moee.bench.weights import Setup, Weights
 from moee.bench.work import cost_of
 from moee.memory import available_bytes
@@ -85,10 +85,10 @@ class Original(_Peer):
         while self._batch > 1 and self._kept_bytes(min(self._batch, len(texts)), width) > _SHARE * free:
             self._batch //= 2
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
         hidden, routing = self.encode(texts)
-        return Vectors(hidden, centred(routing, self._widths))
+        return Computed(hidden, centred(routing, self._widths))
 
     def _run(self, prompts: Sequence[str]) -> tuple[Array, Array]:
         import torch
@@ -141,10 +141,10 @@ class Transformers(_Peer):
         hidden, routing = (np.concatenate([part[which] for part in found])[places] for which in (0, 1))
         return hidden, routing
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
         hidden, routing = self.encode(texts)
-        return Vectors(hidden, centred(routing, self._widths))
+        return Computed(hidden, centred(routing, self._widths))
 
     def _run(self, prompts: Sequence[str]) -> tuple[Array, Array]:
         import torch
@@ -183,9 +183,9 @@ class SentenceTransformers(_Peer):
         vectors: Array = self._model.encode(prompts_of(texts), batch_size=self._batch, show_progress_bar=False)
         return vectors
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
-        return Vectors(np.asarray(self.encode(texts), dtype=np.float32), None)
+        return Computed(np.asarray(self.encode(texts), dtype=np.float32), None)
 
 
 class LlamaCpp(_Peer):
@@ -204,9 +204,9 @@ class LlamaCpp(_Peer):
         # a text over the batch would be cut: the workload's longest is shorter
         return np.asarray(self._model.embed(prompts_of(texts), normalize=False), dtype=np.float32)
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
-        return Vectors(self.encode(texts), None)
+        return Computed(self.encode(texts), None)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moee.backends.checkpoint.support import quiet
 from moee.bench import machine
 from moee.bench.entries import prompts_of
 from moee.bench.figures import summary
 from moee.bench.plots import OURS_COLOUR
-from moee.bench.weights import Setup, Weights, quiet, use_threads
+from moee.bench.weights import Setup, Weights, use_threads
 from moee.bench.workloads import sentences, texts_of_lengths
 from moee.errors import InputError, check_choice
 from rivals.shapes import ShapeSetup
@@ -125,7 +126,7 @@ def run_scaling(names: Sequence[str], setup: Setup, repeats: int) -> dict[str, A
 def _open(setup: Setup) -> MoEE:
     from moee.embedder import MoEE
 
-    with quiet():
+    with quiet(bars=False):
         model = Weights(setup, with_head=False).base
     return MoEE.from_model(model, setup.tokenizer(), batch_tokens=setup.batch_tokens, calibration="none")
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from moee.bench.entries import OURS, Vectors
+from moee.backends.checkpoint.support import quiet
+from moee.bench.entries import OURS, Computed
 from moee.bench.run import explain
-from moee.bench.weights import Setup, quiet, use_threads
+from moee.bench.weights import Setup, use_threads
 from moee.bench.worker import LocalWorker, Repeat
 from moee.errors import MoEEError
 from rivals.peers import PEERS
@@ -40,9 +41,9 @@ class OwnProcess:
         ids: list[list[int]] = self._ask("token_ids", list(texts))
         return ids
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Worker`."""
-        vectors: Vectors = self._ask("vectors", list(texts))
+        vectors: Computed = self._ask("vectors", list(texts))
         return vectors
 
     def facts(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def serve(name: str, setup: Setup, pipe: Connection) -> None:
     """Be an entry in this process: build it, then answer until the pipe says None."""
     try:
         use_threads(setup)
-        with quiet():
+        with quiet(bars=False):
             worker = LocalWorker(({**OURS, **PEERS})[name].open(setup, None), setup)
         pipe.send((True, None))
     except Exception as error:  # whatever it is, the other side reports it

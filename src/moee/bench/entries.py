@@ -29,7 +29,7 @@ _CALIBRATION_TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Vectors:
+class Computed:
     """What an entry returns for texts, to see that it does the same work as the others.
 
     Attributes:
@@ -57,7 +57,7 @@ class Runner(Protocol):
         """Do the work that is timed: texts in, everything it gives out, in memory of the host."""
         ...
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """Return what `encode` computes before statistics and fusion, if it has any."""
         ...
 
@@ -132,12 +132,12 @@ class Ours:
         """See `Runner`."""
         return self._model.encode(texts)
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
         views = self._model.with_settings(scoring="softmax").encode_views(texts)
         # softmax forgets only what a layer's logits have in common
         logits = np.log(np.maximum(views.routing_weights, np.finfo(np.float32).tiny))
-        return Vectors(views.hidden_states, centred(logits, views.num_experts))
+        return Computed(views.hidden_states, centred(logits, views.num_experts))
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from moee.backends.checkpoint.support import quiet
 from moee.bench import machine
 from moee.bench.checkout import Rivals
 from moee.bench.entries import OURS, Entry, prompts_of
 from moee.bench.figures import entry_figures
 from moee.bench.same_vectors import Workers, compare
-from moee.bench.weights import Setup, Weights, quiet, use_threads
+from moee.bench.weights import Setup, Weights, use_threads
 from moee.bench.work import ModelCost, model_cost
 from moee.bench.worker import LocalWorker, Repeat
 from moee.bench.workloads import PROMPT, Workload, make_workload
@@ -146,7 +147,7 @@ def _at_work(names: Sequence[str], everyone: _Field, weights: Weights | None) ->
                 if weights is None and everyone.rivals is not None:
                     workers[name] = everyone.rivals.own_process(name, everyone.setup)
                 else:
-                    with quiet():
+                    with quiet(bars=False):
                         runner = everyone.entries[name].open(everyone.setup, weights)
                     workers[name] = LocalWorker(runner, everyone.setup)
             except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from moee.bench.entries import OURS, Entry, Vectors
+from moee.bench.entries import OURS, Computed, Entry
 from moee.bench.worker import Worker
 from moee.bench.workloads import Workload
 from moee.errors import MoEEError
@@ -82,7 +82,7 @@ def _turn_away(name: str, reason: str, workers: Workers, reasons: dict[str, str]
     reasons[name] = reason
 
 
-def _cosines(expected: Vectors, got: Vectors) -> dict[str, dict[str, float]]:
+def _cosines(expected: Computed, got: Computed) -> dict[str, dict[str, float]]:
     found = {"hidden": _spread_of(similarity_pairwise(expected.hidden, got.hidden))}
     if expected.routers is not None and got.routers is not None:
         found["routers"] = _spread_of(similarity_pairwise(expected.routers, got.routers))

@@ -88,7 +88,7 @@ def about_workload(document: Document) -> list[str]:
     ]
 
 
-def agreement_rows(document: Document) -> list[list[str]]:
+def cosine_rows(document: Document) -> list[list[str]]:
     """Return the cosines to the reference: entry, hidden states, routers; median and smallest of each."""
     rows = []
     for name, cosines in document["agreement"]["with"].items():

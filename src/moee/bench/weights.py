@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,22 +126,6 @@ def settle(dtype: str | None, device: str | None) -> tuple[str, str]:
 
     chosen, place = choose_dtype_and_device(LoadOptions(dtype=dtype, device=device))
     return str(chosen).removeprefix("torch."), str(place)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back the bars and notes of transformers while models load; there is one for every entry."""
-    from transformers.utils import logging as upstream
-
-    verbosity, bars = upstream.get_verbosity(), upstream.is_progress_bar_enabled()
-    upstream.set_verbosity_error()
-    upstream.disable_progress_bar()
-    try:
-        yield
-    finally:
-        upstream.set_verbosity(verbosity)
-        if bars:
-            upstream.enable_progress_bar()
 
 
 class Weights:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from moee.bench.entries import Runner, Vectors
+from moee.bench.entries import Computed, Runner
 from moee.bench.machine import copy_bandwidth, gemm_flops, peak_memory, synchronise
 from moee.bench.weights import Setup
 
@@ -48,7 +48,7 @@ class Worker(Protocol):
         """Return the token ids that it runs."""
         ...
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """Return what it computes, for comparison."""
         ...
 
@@ -80,7 +80,7 @@ class LocalWorker:
         """See `Worker`."""
         return self._runner.token_ids(texts)
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Worker`."""
         self._runner.prepare(texts)
         return self._runner.vectors(texts)

@@ -6,14 +6,13 @@ standardises over the batches of each encode call, as the original code does, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
 from moee.errors import InputError, check_choice
-from moee.evaluate.tasks import Indices
+from moee.evaluate.tasks import Embed
 from moee.method.config import RECIPES, EmbedderConfig, recipe_config
 from moee.method.fusion import FUSIONS, check_alpha
 from moee.method.prompts import PROMPTS, resolve_prompt
@@ -23,9 +22,6 @@ from moee.types import Array, CalibrationMethod, Fusion, Scoring, Views
 
 CalibrationTexts = Literal["builtin", "corpus", "none"]
 RoutingSource = Literal["router", "random-projections", "shuffled", "hidden"]
-
-Embed = Callable[[Indices], Array]
-"""A function for one encode call: rows of a task's texts to vectors, `(len(rows), dim)` float32."""
 
 _SHUFFLE_SEED = 20_241_010
 

@@ -17,7 +17,7 @@ from rivals.workers import OwnProcess, WorkerError
 
 from moee.backends.int8 import is_available
 from moee.bench import tables
-from moee.bench.entries import OURS, Runner, Vectors, choose_ours, choose_peers, prompts_of
+from moee.bench.entries import OURS, Computed, Runner, choose_ours, choose_peers, prompts_of
 from moee.bench.run import Options, run
 from moee.bench.same_vectors import DisagreementError, compare, token_digest
 from moee.bench.weights import Setup, Weights
@@ -111,7 +111,7 @@ def test_tables_have_a_cell_for_every_column(document: dict[str, Any]) -> None:
     assert {len(row) for row in rows} == {len(columns)}
     speeds = {each["name"]: each["tokens_per_second"] for each in document["contestants"]}
     assert dict(tables.ratios(document))["original"] == pytest.approx(speeds["moee"] / speeds["original"])
-    assert len(tables.agreement_rows(document)) == 3
+    assert len(tables.cosine_rows(document)) == 3
 
 
 @pytest.mark.slow
@@ -187,9 +187,9 @@ class Planted:
         found = self._worker.token_ids(texts)
         return [[*each[:-1], each[-1] + 1] for each in found] if self._ids else found
 
-    def vectors(self, texts: Sequence[str]) -> Vectors:
+    def vectors(self, texts: Sequence[str]) -> Computed:
         found = self._worker.vectors(texts)
-        return found if self._ids else Vectors(found.hidden[:, ::-1].copy(), found.routers)
+        return found if self._ids else Computed(found.hidden[:, ::-1].copy(), found.routers)
 
     def facts(self) -> dict[str, Any]:
         return {}

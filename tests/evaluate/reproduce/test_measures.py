@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moee.evaluate.reproduce.clusters import agreement
+from moee.evaluate.reproduce.clusters import compare_clusterings
 from moee.evaluate.reproduce.right_pairs import THRESHOLD, chance, rank_errors
 from moee.evaluate.reproduce.subsets import spread_pairs, spread_texts
 from moee.evaluate.tasks import STSData
@@ -33,7 +33,7 @@ def test_chance_is_that_of_two_uniform_ranks() -> None:
 def test_agreement_does_not_depend_on_the_names_of_clusters() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     for other in (labels, (labels + 1) % 3):
-        measured = agreement(labels, other)
+        measured = compare_clusterings(labels, other)
         assert measured.pop("exact_match_percent") == 100
         assert all(value == pytest.approx(1.0) for value in measured.values())
 
@@ -43,7 +43,7 @@ def test_agreement_by_hand() -> None:
 
     Pairs together: 6 here, 3 + 3 = 6 + ... there {0,1} and {2,3,4,5}: 1 + 6; in both: {0,1} 1, {3,4,5} 3.
     """
-    measured = agreement(np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 1]))
+    measured = compare_clusterings(np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 1, 1]))
     assert measured["jaccard_pairs"] == pytest.approx(4 / (6 + 7 - 4))
     assert measured["exact_match_percent"] == pytest.approx(100 * 5 / 6)
     assert measured["jaccard_clusters"] == pytest.approx((2 / 3 + 3 / 4) / 2)
@@ -52,7 +52,7 @@ def test_agreement_by_hand() -> None:
 def test_random_clusters_have_no_adjusted_agreement_but_some_match() -> None:
     """Why the raw measures need a baseline beside them."""
     rng = np.random.default_rng(0)
-    measured = agreement(rng.integers(0, 5, 500), rng.integers(0, 5, 500))
+    measured = compare_clusterings(rng.integers(0, 5, 500), rng.integers(0, 5, 500))
     assert abs(measured["ami"]) < 0.02
     assert measured["exact_match_percent"] > 20
 

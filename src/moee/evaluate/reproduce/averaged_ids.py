@@ -26,18 +26,6 @@ def averaged_clusters(data: ClusteringData, hidden: Embed, routing: Embed, *, se
 
     Averages are the same partition as sums of ids, so they are kept whole here: 2k - 1 values for k clusters. More and
     smaller clusters raise the V-measure by themselves; `ami_artefact` and `ari_artefact` correct for that.
-
-    Args:
-        data: Labelled texts and the sets to cluster.
-        hidden: The encode call of hidden states.
-        routing: The encode call of routing weights.
-        seed: Seed of both k-means runs.
-
-    Returns:
-        `v_measure_artefact`, with `ami_artefact` and `ari_artefact`.
-
-    Raises:
-        InputError: If vectors are not finite.
     """
     pairs = zip(cluster_sets(data, hidden, seed=seed), cluster_sets(data, routing, seed=seed), strict=True)
     return _named(measure_sets(data, [first + second for first, second in pairs]))
@@ -48,18 +36,6 @@ def averaged_classes(data: ClassificationData, hidden: Embed, routing: Embed, *,
 
     The average of two ids may end in one half. That the original averages ids is known; how it makes them whole again
     is not, and our reading is numpy's rounding, which takes a half to the even neighbour.
-
-    Args:
-        data: Training and test texts with labels.
-        hidden: The encode call of hidden states.
-        routing: The encode call of routing weights.
-        seed: Seed of the samples, the same ones for both.
-
-    Returns:
-        `accuracy_artefact`, with `f1_artefact` and the others of `tasks.classification`.
-
-    Raises:
-        InputError: If vectors are not finite.
     """
     first, second = (predict_runs(data, embed, seed=seed) for embed in (hidden, routing))
     averaged = [np.rint((a + b) / 2).astype(np.int64) for a, b in zip(first, second, strict=True)]
@@ -73,13 +49,14 @@ def score_averaged_ids(data: TaskData, hidden: Embed, routing: Embed, *, seed: i
         data: The task.
         hidden: The encode call of hidden states.
         routing: The encode call of routing weights.
-        seed: Seed of samples and clusters.
+        seed: Seed of samples and clusters, the same for both.
 
     Returns:
         The score; every metric's name ends in `_artefact`.
 
     Raises:
-        InputError: If the task is of another type: there the original adds similarities, as one vector does.
+        InputError: If vectors are not finite, or the task is of another type: there the original adds similarities, as
+            one vector does.
     """
     if isinstance(data, ClusteringData):
         return averaged_clusters(data, hidden, routing, seed=seed)

@@ -31,7 +31,7 @@ WORDS = 12
 _CLUSTERING = ("TwentyNewsgroupsClustering", "MedrxivClusteringS2S")
 
 
-def agreement(a: Labels, b: Labels) -> dict[str, float]:
+def compare_clusterings(a: Labels, b: Labels) -> dict[str, float]:
     """Measure how far two clusterings of the same texts agree.
 
     Args:
@@ -71,7 +71,7 @@ def table1(run: Run) -> Exhibit:
         data, clusters = _texts(run, task)
         used[task] = {"texts": len(data.texts), "clusters": clusters}
         for computed, make in ((ORIGINAL, original_setting), (RIGHT, right_setting)):
-            rows += [(task, computed, *row) for row in _agreements(run, data, clusters, make)]
+            rows += [(task, computed, *row) for row in _comparisons(run, data, clusters, make)]
     published = paper()["cluster_agreement"]
     numbers = (published["ami"], published["nmi"], published["jaccard"], None, published["exact_match_percent"])
     rows.append(("paper", "", "HS and RW", *numbers))
@@ -156,7 +156,7 @@ def _vectors(run: Run, data: TaskData, setting: Setting) -> Array:
     return run.study.embed(data, setting)(np.arange(len(data.texts), dtype=np.int64))
 
 
-def _agreements(
+def _comparisons(
     run: Run, data: TaskData, clusters: int, make: Callable[[Fusion, str], Setting]
 ) -> list[tuple[Cell, ...]]:
     seed = run.options.seed
@@ -169,4 +169,4 @@ def _agreements(
         "HS and HS, another seed": (by_hidden, kmeans(hidden, clusters, seed + 1)),
         "RW and RW, another seed": (by_routing, kmeans(routing, clusters, seed + 1)),
     }
-    return [(name, *agreement(*labels).values()) for name, labels in pairs.items()]
+    return [(name, *compare_clusterings(*labels).values()) for name, labels in pairs.items()]
