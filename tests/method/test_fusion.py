@@ -19,6 +19,7 @@ from moee.method.fusion import (
     query_vector,
     split_blocks,
     unit,
+    uses_alpha,
 )
 from moee.method.similarity import similarity
 from moee.types import Array, Fusion, SearchFusion, View
@@ -144,6 +145,7 @@ def test_a_row_is_all_that_a_further_fusion_and_a_further_block_need(
     more: Any = {**views, "lexical": np.abs(views["rw"][:, :3])}
     row = Blend(("hs", "rw", "lexical"), lambda alpha: (1.0, alpha, 0.5))  # type: ignore[arg-type]
     monkeypatch.setattr("moee.method.fusion.FUSIONS", {**FUSIONS, "three": row})
+    assert uses_alpha("three")
     fused = fuse(more, "three", 0.3)  # type: ignore[arg-type]
     cosines = [similarity(block, block) for block in more.values()]
     expected = (cosines[0] + 0.3 * cosines[1] + 0.5 * cosines[2]) / 1.8

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import numpy as np
 import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, print_text, shows_progress
+from moee.types import SearchFusion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from moee.embedder import MoEE
     from moee.types import Array
 
-FUSIONS: tuple[Literal["hs", "rw", "sum"], ...] = ("hs", "rw", "sum")
+FUSIONS: tuple[SearchFusion, ...] = get_args(SearchFusion)
 HEADINGS = {"hs": "HS (hidden state)", "rw": "RW (routing weights)", "sum": "sum (both)"}
 
 NEXT = """What to try next:

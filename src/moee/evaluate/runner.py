@@ -15,6 +15,7 @@ from moee.evaluate.controls import Control, Verdict, control_settings, oracle_al
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import TASK_TYPES, Task, TaskScore, tfidf_score
 from moee.evaluate.vectors import CalibrationTexts, Setting
+from moee.method.fusion import uses_alpha
 from moee.progress import progress_bar
 from moee.types import Fusion, Scoring
 
@@ -109,7 +110,7 @@ def expand_settings(
         for prompt in prompts:
             for texts in calibration_texts:
                 for fusion in fusions:
-                    for alpha in alphas if fusion == "sum" else ("auto",):
+                    for alpha in alphas if uses_alpha(fusion) else ("auto",):
                         setting = Setting(
                             recipe=recipe,
                             fusion=fusion,
@@ -181,7 +182,7 @@ def _score_task(study: Study, task: Task, settings: Sequence[Setting], *, contro
     results = _floor(study, task)
     with progress_bar(f"Scoring {task.name}", len(planned), enabled=study.show_progress) as advance:
         for setting, role, meaning in planned:
-            alpha = study.alpha(data, setting) if setting.fusion == "sum" else None
+            alpha = study.alpha(data, setting) if uses_alpha(setting.fusion) else None
             found = study.score(task.name, setting)
             results.append(Result(task, setting.label(), setting, alpha, found, role, meaning))
             advance(1)

@@ -14,7 +14,7 @@ import numpy as np
 from moee.errors import InputError, check_choice
 from moee.evaluate.tasks import Embed
 from moee.method.config import RECIPES, EmbedderConfig, recipe_config
-from moee.method.fusion import FUSIONS, check_alpha
+from moee.method.fusion import FUSIONS, check_alpha, uses_alpha
 from moee.method.prompts import PROMPTS, resolve_prompt
 from moee.method.routing import SCORINGS
 from moee.method.space import VectorSpace
@@ -92,7 +92,7 @@ class Setting:
     def label(self) -> str:
         """Return a short name that no setting with other vectors has."""
         parts = [self.recipe, self.fusion]
-        if self.fusion == "sum":
+        if uses_alpha(self.fusion):
             parts.append(f"alpha={_shown(self.alpha)}")
         if self.recipe != "paper":
             parts.append(self.calibration_texts)

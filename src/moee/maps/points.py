@@ -9,7 +9,7 @@ import numpy as np
 
 from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder
-from moee.method.fusion import check_alpha, check_weighted, fuse
+from moee.method.fusion import check_alpha, check_weighted, fuse, uses_alpha
 from moee.method.saved import read_embedder
 from moee.stores.store import Record
 from moee.types import Array, Fusion
@@ -75,7 +75,7 @@ def read_points(
         vectors.append(fuse(index.manifest.layout.split(batch.vectors[rows]), chosen, weight))
         start = end
     _check_enough(vectors, count)
-    return Points(records, np.concatenate(vectors), count, chosen, weight if chosen == "sum" else None)
+    return Points(records, np.concatenate(vectors), count, chosen, weight if uses_alpha(chosen) else None)
 
 
 def _check_enough(vectors: Sequence[Array], count: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError, check_choice
-from moee.method.fusion import split_blocks
+from moee.method.fusion import split_blocks, uses_alpha
 from moee.method.space import VectorSpace
 from moee.plots.heatmap import HeatMap, write_heatmap
 from moee.types import Fusion, Views
@@ -254,7 +254,7 @@ def explain_pair(
         texts=texts,
         model=model,
         fusion=fusion,
-        alpha=None if fusion != "sum" else one if one == other else math.sqrt(one * other),
+        alpha=None if not uses_alpha(fusion) else one if one == other else math.sqrt(one * other),
         similarity=hidden + routing,
         hidden=hidden,
         routing=routing,

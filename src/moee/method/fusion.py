@@ -115,6 +115,11 @@ def fuse(blocks: Mapping[View, Array], fusion: Fusion, alpha: float = 1.0, *, no
     return np.asarray(np.concatenate(roots, axis=1) / np.float32(math.sqrt(sum(weights))), dtype=np.float32)
 
 
+def uses_alpha(fusion: str) -> bool:
+    """Whether a fusion weighs its views by alpha."""
+    return fusion in FUSIONS and FUSIONS[fusion].weights is not None
+
+
 def split_blocks(vectors: npt.NDArray[_Float], dims: Mapping[View, int]) -> dict[View, npt.NDArray[_Float]]:
     """Return the blocks that lie side by side in vectors, `(..., dim)`, by name; `dims` has their lengths in order."""
     ends = np.cumsum(list(dims.values()))[:-1]
