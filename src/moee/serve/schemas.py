@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from moee.errors import shown
 from moee.files.text import find_fault, kind_of
 from moee.method.fusion import LARGEST_ALPHA
 from moee.types import Fusion, SearchFusion, View
@@ -135,7 +136,7 @@ class _Strict(_Model):
             for name in values:
                 if name not in names:
                     close = difflib.get_close_matches(name, names, n=1)
-                    says = f"Unknown field {name[:60]!r}. There are: {', '.join(names)}."
+                    says = f"Unknown field {shown(name)}. There are: {', '.join(names)}."
                     says += f" Did you mean {close[0]!r}?" if close else ""
                     raise PydanticCustomError("unknown_field", "{says}", {"says": says})
         return values

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moee.errors import InputError
+from moee.errors import InputError, shown
 from moee.files.json import parse_json
 from moee.method.moments import spread
 
@@ -77,8 +77,8 @@ class RowFile:
             if not isinstance(value, kind) or isinstance(value, bool):
                 wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
                 raise DataError(
-                    f"{self.path}, line {number}: field {field!r} is {str(value)[:60]!r}, a {type(value).__name__}; "
-                    f"it must be a {wanted}."
+                    f"{self.path}, line {number}: field {field!r} is {shown(value)}, of type "
+                    f"{type(value).__name__}; it must be of type {wanted}."
                 )
             values.append(value)
         return values
@@ -94,8 +94,7 @@ class RowFile:
             if bad := [entry for entry in value if not _is_entry(entry, kind)]:
                 wanted = "a string" if kind is str else "a whole number" if kind is int else "a finite number"
                 raise DataError(
-                    f"{self.path}, line {number}: field {field!r} holds {str(bad[0])[:60]!r}; "
-                    f"every entry must be {wanted}."
+                    f"{self.path}, line {number}: field {field!r} holds {shown(bad[0])}; every entry must be {wanted}."
                 )
         return values
 
