@@ -20,8 +20,8 @@ import pytest
 
 from moee.cli import app
 
-READ_BY_PYTHON = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MALLOC_", "LD_")
-"""Beginnings of the names of variables that only a process that starts takes to heart."""
+READ_AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "MALLOC_", "LD_", "HF_")
+"""Beginnings of the names of variables that are read once, when Python starts or a library is imported."""
 
 
 def run_inside(arguments: Sequence[str], stdin: bytes, environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
@@ -86,7 +86,7 @@ class Shell:
         given = [str(argument) for argument in arguments]
         data = stdin.encode() if isinstance(stdin, str) else stdin
         environment = {**self._environment, **changes}
-        if self._in_process and not any(name.startswith(READ_BY_PYTHON) for name in changes):
+        if self._in_process and not any(name.startswith(READ_AT_START) for name in changes):
             code, output, errors = run_inside(given, data, environment)
         else:
             done = subprocess.run(
