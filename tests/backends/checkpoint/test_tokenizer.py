@@ -99,6 +99,13 @@ def stripping() -> Any:
     return tokenizer
 
 
+def spaced() -> Any:
+    """Runs of spaces marked as special, as some conversions have them."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken(" " * 2, special=True, normalized=False)]})
+    return tokenizer
+
+
 def golden() -> Any:
     return AutoTokenizer.from_pretrained(GOLDEN)
 
@@ -108,7 +115,7 @@ def characters(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-KINDS = pytest.mark.parametrize("make", [byte_level, metaspace, metaspace_always, unigram, stripping])
+KINDS = pytest.mark.parametrize("make", [byte_level, metaspace, metaspace_always, unigram, stripping, spaced])
 
 
 def wrapped(tokenizer: Any, rows: int | None = None) -> TextTokenizer:
@@ -254,8 +261,10 @@ def test_a_folder_without_a_vocabulary_is_refused_before_weights_are_read(
 ) -> None:
     tiny_model(model_type).config.save_pretrained(tmp_path)
     if settings:
-        content = json.dumps({"tokenizer_class": settings})
-        (tmp_path / "tokenizer_config.json").write_text(content, encoding="utf-8")
+        content = {"tokenizer_class": settings}
+        for file in (tmp_path / "tokenizer_config.json", tmp_path / "config.json"):
+            before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            file.write_text(json.dumps({**before, **content}), encoding="utf-8")
     # its header is right, and there is not one byte of the tensor: reading it would be another error
     (tmp_path / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
     with pytest.raises(CheckpointError, match=r"has no usable tokenizer: .*Copy tokenizer.json"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,13 +179,18 @@ class TextTokenizer:
         return [], []
 
     @cached_property
-    def _control(self) -> dict[str, int]:
+    def _special(self) -> dict[str, int]:
         """Special tokens by what spells them, longest first, without the one for what is unknown."""
         added = self._tokenizer.added_tokens_decoder
         special = {str(token): number for number, token in added.items() if token.special}
         special |= zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True)
         special.pop(str(self._tokenizer.unk_token), None)
         return dict(sorted(special.items(), key=lambda each: -len(each[0])))
+
+    @cached_property
+    def _control(self) -> dict[str, int]:
+        """Those that no text may spell: some vocabularies mark runs of spaces as special, which every text may have."""
+        return {spelling: number for spelling, number in self._special.items() if spelling.strip()}
 
     @cached_property
     def _control_ids(self) -> frozenset[int]:
@@ -229,7 +234,7 @@ class TextTokenizer:
 
     @cached_property
     def _plain_text(self) -> _PlainText:
-        return _PlainText(self._tokenizer, self._control)
+        return _PlainText(self._tokenizer, self._special)
 
     def _check_rows(self, prompts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
         if len(self._tokenizer) <= self._rows:
@@ -257,7 +262,7 @@ class _PlainText:
     treats what stands around them as the original does around its control tokens.
     """
 
-    def __init__(self, tokenizer: Any, control: dict[str, int]) -> None:
+    def __init__(self, tokenizer: Any, special: dict[str, int]) -> None:
         from tokenizers import AddedToken, Tokenizer
 
         self._copy: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -265,7 +270,7 @@ class _PlainText:
         self._copy.no_padding()
         self._copy.encode_special_tokens = True
         mark = secrets.token_hex(8)  # no text can be written to hold these words
-        self._words = {spelling: f"\ue000{mark}{number}\ue001" for number, spelling in enumerate(control)}
+        self._words = {spelling: f"\ue000{mark}{number}\ue001" for number, spelling in enumerate(special)}
         self._cut = f"\ue000{mark}cut\ue001"
         known = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
         words = []
@@ -274,18 +279,20 @@ class _PlainText:
             sides = {side: bool(getattr(like, side, False)) for side in ("lstrip", "rstrip", "single_word")}
             words.append(AddedToken(word, special=False, normalized=False, **sides))
         self._copy.add_tokens([*words, AddedToken(self._cut, special=False, normalized=False)])
-        self._meant = {self._copy.token_to_id(word): control[spelling] for spelling, word in self._words.items()}
+        self._meant = {self._copy.token_to_id(word): special[spelling] for spelling, word in self._words.items()}
 
     def ids(self, before: str, text: str, after: str, cuts: Iterable[str] = ()) -> list[int]:
         """Return the ids of a prompt; `cuts` are spellings that are kept from becoming one token."""
         for spelling in cuts:
             text = text.replace(spelling, spelling[:1] + self._cut + spelling[1:])
-        found = self._copy.encode(self._marked(before) + text + self._marked(after)).ids
+        spaces = [spelling for spelling in self._words if not spelling.strip()]
+        parts = (self._marked(before, self._words), self._marked(text, spaces), self._marked(after, self._words))
+        found = self._copy.encode("".join(parts)).ids
         cut = self._copy.token_to_id(self._cut)
         return [self._meant.get(token, token) for token in found if token != cut]
 
-    def _marked(self, part: str) -> str:
-        """Write the control tokens of a template's part as the words that stand for them."""
-        if not part or not self._words:
+    def _marked(self, part: str, spellings: Collection[str]) -> str:
+        """Write special tokens in a part of a prompt as the words that stand for them."""
+        if not part or not spellings:
             return part
-        return re.sub("|".join(map(re.escape, self._words)), lambda found: self._words[found[0]], part)
+        return re.sub("|".join(map(re.escape, spellings)), lambda found: self._words[found[0]], part)
