@@ -77,7 +77,7 @@ def change_top_k(top_k: int, out: Path) -> dict[str, object]:
         active_neuron_share=plan.active_share,
         perplexity_carved=carved,
         tensors_sha256=digest,
-        config=config.to_json(),
+        config=dataclasses.asdict(config),
     )
     return write_plan(plan, report, out)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +168,7 @@ def test_a_report_is_kept_with_the_index(fake: MoEE, write_corpus: WriteCorpus, 
     assert (built.report.num_fitted, built.report.num_queries + built.report.num_documents) == (300, 100)
     chosen = next(loss for loss in built.report.losses if loss.is_chosen)
     assert (chosen.hidden_dim + chosen.routing_dim, chosen.stored) == (16, "int8")
-    assert json.loads((tmp_path / "index" / "report.json").read_text()) == json.loads(
-        json.dumps(built.report.to_dict())
-    )
+    assert json.loads((tmp_path / "index" / "report.json").read_text()) == json.loads(json.dumps(asdict(built.report)))
     build_index(tmp_path / "other", write_corpus(), fake, replace(options, report=False))
     with pytest.raises(InputError, match="begun without a report"):
         build_index(tmp_path / "other", write_corpus(), fake, options)

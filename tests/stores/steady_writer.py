@@ -60,7 +60,7 @@ def take(store: Store, step: int) -> None:
 def main() -> None:
     """Take steps from START to STOP."""
     spec, folder, start, stop = sys.argv[1:]
-    store = open_store(StoreSpec.from_dict(json.loads(spec)), Path(folder), LAYOUT)
+    store = open_store(StoreSpec(**json.loads(spec)), Path(folder), LAYOUT)
     sys.stdout.write("open\n")
     sys.stdout.flush()
     for step in range(int(start), int(stop)):

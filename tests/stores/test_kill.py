@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.slow
 @contextmanager
 def writer(spec: StoreSpec, folder: Path, start: int, stop: int = FOREVER) -> Iterator[subprocess.Popen[str]]:
     """A writer that has opened the store."""
-    command = [sys.executable, "-m", "tests.stores.steady_writer", json.dumps(spec.to_dict()), str(folder)]
+    command = [sys.executable, "-m", "tests.stores.steady_writer", json.dumps(asdict(spec)), str(folder)]
     with subprocess.Popen(
         [*command, str(start), str(stop)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_too_few_texts_are_refused() -> None:
 
 
 def test_the_report_is_json() -> None:
-    document = json.loads(json.dumps(measure(FITTED, OTHERS, alpha=ALPHA).to_dict()))
+    document = json.loads(json.dumps(asdict(measure(FITTED, OTHERS, alpha=ALPHA))))
     assert document["losses"][0]["recall"] == 1.0
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -87,7 +87,7 @@ def test_a_password_opens_the_database_and_is_kept_nowhere(
     monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
     with_password = StoreSpec.parse(guarded.replace("guarded@", "guarded:s3%2Fcr%40t@"), "Index")
     create_store(with_password, tmp_path, LAYOUT).close()
-    kept = StoreSpec.from_dict(with_password.to_dict())
+    kept = StoreSpec(**asdict(with_password))
     with pytest.raises(StoreError, match=rf"Cannot connect to .*guarded@.*{PASSWORD_VARIABLE}"):
         open_store(kept, tmp_path, LAYOUT)
     monkeypatch.setenv(PASSWORD_VARIABLE, "wrong")

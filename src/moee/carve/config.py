@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from moee.errors import InputError, check_choice
 
@@ -86,10 +86,6 @@ class CarveConfig:
                 f"and each expert needs 1 or more. {_nearest(intermediate_size, self.num_experts, shared)}"
             )
         return shared
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the values as JSON types."""
-        return asdict(self)
 
 
 def _nearest(intermediate_size: int, num_experts: int, shared: int) -> str:

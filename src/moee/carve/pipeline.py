@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -176,7 +176,7 @@ def build_report(
         dtype=dtype,
         tensors_sha256=digest,
         seconds=round(time.monotonic() - started, 1),
-        config=config.to_json(),
+        config=asdict(config),
         versions={name: importlib.metadata.version(name) for name in _MEASURED_WITH},
     )
 

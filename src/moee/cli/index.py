@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -237,12 +238,12 @@ def _say_built(folder: Path, built: Built, skipped: dict[str, Any], *, as_json: 
                 "texts_per_second": round(rate, 1),
                 "calibrate": built.manifest.calibrate,
                 "alpha": built.manifest.alpha,
-                "report": None if built.report is None else built.report.to_dict(),
+                "report": None if built.report is None else asdict(built.report),
                 **skipped,
             }
         )
     elif built.report is not None:
-        _print_report(built.report.to_dict())
+        _print_report(asdict(built.report))
     else:
         print_text(str(folder))
     parts = [f"{built.num_embedded} texts embedded in {built.seconds:.1f} s ({rate:.0f} texts/s)"]

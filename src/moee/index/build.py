@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from moee.embedder import MoEE
@@ -134,7 +134,7 @@ def _begin(folder: Path, corpus: Corpus, embedder: MoEE, options: BuildOptions, 
         if prepared.codec is not None:
             prepared.codec.save(temporary / CODEC)
         if prepared.report is not None:
-            document = json.dumps(prepared.report.to_dict(), indent=2)
+            document = json.dumps(asdict(prepared.report), indent=2)
             (temporary / REPORT).write_text(document + "\n", encoding="utf-8")
         write_manifest(temporary, manifest)
         create_store(manifest.store, temporary, manifest.layout, prepared.codec).close()

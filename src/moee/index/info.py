@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from moee.files.json import read_json
@@ -48,10 +49,10 @@ def describe(index: IndexFolder) -> dict[str, Any]:
             "reduction": manifest.reduction,
             "stored_as": manifest.quantize or "float32",
         },
-        "store": manifest.store.to_dict(),
+        "store": asdict(manifest.store),
         "fields": dict(layout.fields),
         "bytes": sum(path.stat().st_size for path in index.folder.rglob("*") if path.is_file()),
-        "sources": manifest.to_dict()["sources"],
+        "sources": [asdict(source) for source in manifest.sources],
         "report": read_json(report) if report.is_file() else None,
         "moee_version": manifest.moee_version,
     }

@@ -117,15 +117,13 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping."""
-        values = asdict(self)
-        values["store"] = self.store.to_dict()
-        return {"kind": KIND, "format_version": FORMAT_VERSION, **values}
+        return {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
         """Return what `to_dict` was called on."""
         known = {name: value for name, value in values.items() if name not in ("kind", "format_version")}
-        known["store"] = StoreSpec.from_dict(values["store"])
+        known["store"] = StoreSpec(**values["store"])
         known["layout"] = Layout(**values["layout"])
         known["sources"] = tuple(Source(**source) for source in values["sources"])
         return cls(**known)

@@ -158,7 +158,7 @@ class Limits:
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Run the application until it has answered or nobody waits for the answer."""
         gone = asyncio.ensure_future(_until_gone(receive))
-        work = asyncio.ensure_future(_run(self._app, scope, _replay(body, gone), send))
+        work = asyncio.ensure_future(self._app(scope, _replay(body, gone), send))
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -168,10 +168,6 @@ class Limits:
             work.cancel()
             gone.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-
-
-async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    await app(scope, receive, send)
 
 
 async def _until_gone(receive: Receive) -> None:

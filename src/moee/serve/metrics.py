@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -36,31 +38,26 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
+        self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # resident memory, open files, time on the processor
-        self.requests = Counter("te_request_count", "Requests.", ["method"], registry=registry)
-        self.success = Counter("te_request_success", "Requests that were answered.", ["method"], registry=registry)
-        self.failure = Counter(
-            "te_request_failure", "Requests that were refused or failed.", ["err"], registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
+        tokens = partial(Histogram, buckets=_TOKENS, registry=registry)
+        self.requests = counter("te_request_count", "Requests.", ["method"])
+        self.success = counter("te_request_success", "Requests that were answered.", ["method"])
+        self.failure = counter("te_request_failure", "Requests that were refused or failed.", ["err"])
+        self.duration = seconds("te_request_duration", "Seconds of a request.", ["method"])
+        self.tokenization = seconds("te_request_tokenization_duration", "Seconds of a request in the tokenizer.")
+        self.queued = seconds("te_request_queue_duration", "Seconds of a request in the queue.")
+        self.inference = seconds("te_request_inference_duration", "Seconds of a turn of the model.")
+        self.input_tokens = tokens("te_request_input_length", "Tokens of a request.")
+        self.batch_size = Histogram(
+            "te_batch_next_size", "Requests in a turn of the model.", buckets=_COUNTS, registry=registry
         )
-        self.duration = Histogram(
-            "te_request_duration", "Seconds of a request.", ["method"], buckets=_SECONDS, registry=registry
-        )
-        self.tokenization = self._histogram(
-            "te_request_tokenization_duration", "Seconds of a request in the tokenizer.", _SECONDS
-        )
-        self.queued = self._histogram("te_request_queue_duration", "Seconds of a request in the queue.", _SECONDS)
-        self.inference = self._histogram("te_request_inference_duration", "Seconds of a turn of the model.", _SECONDS)
-        self.input_tokens = self._histogram("te_request_input_length", "Tokens of a request.", _TOKENS)
-        self.batch_size = self._histogram("te_batch_next_size", "Requests in a turn of the model.", _COUNTS)
-        self.batch_tokens = self._histogram("te_batch_next_tokens", "Tokens in a turn of the model.", _TOKENS)
-        self.queue_size = Gauge("te_queue_size", "Requests that wait for the model.", registry=registry)
-        self.queue_tokens = Gauge("te_queue_tokens", "Tokens that wait for the model.", registry=registry)
-        self.truncated = Counter("te_truncated_inputs", "Texts that were cut to the limit.", registry=registry)
-
-    def _histogram(self, name: str, says: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, says, buckets=buckets, registry=self._registry)
+        self.batch_tokens = tokens("te_batch_next_tokens", "Tokens in a turn of the model.")
+        self.queue_size = gauge("te_queue_size", "Requests that wait for the model.")
+        self.queue_tokens = gauge("te_queue_tokens", "Tokens that wait for the model.")
+        self.truncated = counter("te_truncated_inputs", "Texts that were cut to the limit.")
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -8,8 +8,7 @@ correlation compares the similarities of all pairs. Only documents are rounded, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -70,10 +69,6 @@ class LossReport:
     num_documents: int
     alpha: float
     losses: tuple[Loss, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
-        return asdict(self)
 
 
 def measure(

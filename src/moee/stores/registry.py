@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from moee.errors import InputError, check_choice
@@ -115,15 +115,6 @@ class StoreSpec:
             return folder / self.kind
         assert self.table is not None, "checked with the url"
         return Table(self.url, self.table, self.secrets)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StoreSpec:
-        """Return the spec that `to_dict` was called on, without its secrets."""
-        return cls(**fields)
 
 
 def create_store(spec: StoreSpec, folder: Path, layout: Layout, codec: Codec | None = None) -> Store:
