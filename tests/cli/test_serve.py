@@ -16,7 +16,7 @@ FAKE = ("-m", "fake", "--calibration", "none", "-p", "0")
     [
         (["-m", "no-such-model"], "no-such-model"),
         (["-m", "fake", "-p", "0", "--calibration", "zscor"], "Unknown calibration"),
-        (["-m", "fake", "-p", "0", "--recipe", "paper"], "--calibration spectral, zscore or none"),
+        (["-m", "fake", "-p", "0", "--recipe", "paper"], "Use calibration='spectral', 'zscore' or 'none'"),
         ([*FAKE, "--prompts", "ke,kee"], "Unknown prompt 'kee'"),
         ([*FAKE, "--max-batch-tokens", "0"], "--max-batch-tokens is 0; it must be 1 or larger"),
         ([*FAKE, "--fusion", "cat"], "Unknown fusion 'cat'"),
