@@ -152,7 +152,7 @@ class MoEE:
 
         Args:
             model: A decoder of transformers, with or without a language-model head.
-            tokenizer: Its tokenizer; copied.
+            tokenizer: Tokenizer of the model; it is copied.
             saved: A folder written by `save`, of the same weights: its configuration and statistics are used.
             recipe: A named configuration, `"default"` or `"paper"`.
             batch_tokens: Token budget of a batch, padding counted; None chooses by device.
@@ -234,7 +234,7 @@ class MoEE:
 
         Args:
             config: Configuration of the new embedder.
-            statistics: Frozen, one for each of `config.prompts()` in their order, or none.
+            statistics: Frozen statistics, one for each of `config.prompts()` in their order, or none.
 
         Raises:
             CalibrationError: If they belong to another model or prompt.
@@ -274,8 +274,8 @@ class MoEE:
             alpha: Weight of the routing weights in `"sum"`; None is the configured one.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
                 at first use, as the configured prompt's are.
-            normalize: Unit length; None is as configured.
-            show_progress_bar: On stderr.
+            normalize: Give vectors unit length; None is as configured.
+            show_progress_bar: Show a progress bar on stderr.
 
         Returns:
             `(num_texts, dim)` float32; `(dim,)` for a single string. The cosine of two `"sum"` vectors is
@@ -297,8 +297,8 @@ class MoEE:
         """Encode queries: `encode` with the configured `query_prompt`, if there is one.
 
         Args:
-            queries: Strings, or one.
-            **options: As `encode`.
+            queries: Strings, or a single one.
+            **options: Further arguments of `encode`.
         """
         return self.encode(queries, **{"prompt": self._config.query_prompt, **options})
 
@@ -306,8 +306,8 @@ class MoEE:
         """Encode documents: `encode` with the configured `document_prompt`, if there is one.
 
         Args:
-            documents: Strings, or one.
-            **options: As `encode`.
+            documents: Strings, or a single one.
+            **options: Further arguments of `encode`.
         """
         return self.encode(documents, **{"prompt": self._config.document_prompt, **options})
 
@@ -324,10 +324,10 @@ class MoEE:
         """Turn texts into their two views, before calibration and fusion.
 
         Args:
-            texts: As `encode`; a single string gives views of one row.
+            texts: Texts as in `encode`; a single string gives views of one row.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one.
             projections: Also give random projections of the routers' inputs, the control for the routing weights.
-            show_progress_bar: On stderr.
+            show_progress_bar: Show a progress bar on stderr.
             on_batch: Called with the places of texts and their views as soon as they are known, so that a long run can
                 be kept piece by piece.
             token_ids: Token ids of every text with its prompt, before any cut, where they are known already.
@@ -355,10 +355,10 @@ class MoEE:
         One pass over the texts can so serve several fusions: `fuse(encode_views(texts))` equals `encode(texts)`.
 
         Args:
-            views: From `encode_views` of this embedder.
-            fusion: As `encode`.
-            alpha: As `encode`.
-            normalize: As `encode`.
+            views: Views from `encode_views` of this embedder.
+            fusion: See `encode`.
+            alpha: See `encode`.
+            normalize: See `encode`.
 
         Returns:
             `(num_texts, dim)` float32.
@@ -373,8 +373,8 @@ class MoEE:
         Args:
             a: The first text.
             b: The second text.
-            fusion: As `encode`.
-            alpha: As `encode`. `Searcher.search` weighs by `Searcher.alpha`, that of documents.
+            fusion: See `encode`.
+            alpha: See `encode`. `Searcher.search` weighs by `Searcher.alpha`, that of documents.
             as_query: Embed `a` as `encode_query` does and `b` as `encode_document`; else both have the one prompt.
 
         Returns:
@@ -408,7 +408,7 @@ class MoEE:
         Args:
             texts: At least two different strings, each counted once; a few thousand that look like what will be
                 embedded are best, below a hundred there is a warning. None fits the built-in sentences again.
-            show_progress_bar: On stderr.
+            show_progress_bar: Show a progress bar on stderr.
 
         Returns:
             The statistics of the configured prompt. Prompts for queries and documents get their own.

@@ -71,7 +71,7 @@ def build_index(
         folder: New or empty, or of that index.
         corpus: The texts.
         embedder: Embedder with the model and configuration of the index; its statistics are not changed.
-        options: How; None for the defaults.
+        options: How the index is built; None for the defaults.
         show_progress: Bars on stderr.
 
     Raises:

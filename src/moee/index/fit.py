@@ -51,9 +51,9 @@ class BuildOptions:
     """How an index is built.
 
     Attributes:
-        store: Where the vectors go.
-        calibrate: Whose statistics; None takes those that were fitted for the embedder, else the corpus, or the
-            built-in ones if the corpus has fewer than 256 different texts.
+        store: Store of the vectors.
+        calibrate: Texts whose statistics are used; None takes those that were fitted for the embedder, else the
+            corpus, or the built-in ones if the corpus has fewer than 256 different texts.
         dims: Length of a reduced vector, both views together; None does not reduce.
         reduction: How vectors are reduced.
         quantize: `"int8"` or `"binary"`; None keeps float32.

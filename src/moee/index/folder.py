@@ -24,7 +24,7 @@ class IndexFolder:
     """An open index. To be closed, or used as a context.
 
     Attributes:
-        folder: Where it is.
+        folder: Folder of the index.
         manifest: What it is.
         store: Records and vectors of the index.
         reducer: How its vectors were shortened; None if they were not.

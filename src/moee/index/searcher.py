@@ -33,8 +33,8 @@ class Searcher:
 
     Attributes:
         index: The index without the model.
-        folder: Where it is.
-        store: Its records and vectors.
+        folder: Folder of the index.
+        store: Records and vectors of the index.
         reducer: How its vectors were shortened; None if they were not.
         embedder: The model, with the configuration and the statistics of the index.
         documents: The embedder with the prompt of documents.

@@ -167,7 +167,7 @@ class EmbedderConfig:
         """Return which rows of a forward pass the two views are made of.
 
         Args:
-            projections: Also the control for the routing weights.
+            projections: Also capture the control for the routing weights.
         """
         return CapturePlan(
             hidden_pooling=self.hidden_pooling,

@@ -110,7 +110,7 @@ def pool(states: torch.Tensor, layout: TokenLayout, pooling: Pooling) -> torch.T
     Args:
         states: `(rows, width, dim)` or `(rows * width, dim)`, any float dtype.
         layout: Layout of the same batch.
-        pooling: How.
+        pooling: How the tokens of a text become one row.
 
     Returns:
         `(texts, dim)` float32 on the device of `states`.

@@ -24,7 +24,7 @@ class Work:
     Attributes:
         sequences: Token sequences.
         tokens: Token rows that went through the layers, padding counted, a shared beginning once for each pass over it.
-        last_layer_rows: Those for which all of the last layer was computed, not its keys and values alone.
+        last_layer_rows: Rows for which all of the last layer was computed, not its keys and values alone.
     """
 
     sequences: int = 0
@@ -45,7 +45,7 @@ class Batch:
 
     Attributes:
         inputs: Arguments of the model's forward.
-        layout: Where the texts are in it.
+        layout: Places of the texts in it.
         packing: How attention treats texts side by side; None for padded rows.
         trims: Whether the last layer runs for last tokens alone.
         captured: What has been read so far.

@@ -46,9 +46,9 @@ class Block:
 
     Attributes:
         first: Number of the first text.
-        start: Its first token.
+        start: Place of its first token.
         lengths: Tokens of each text.
-        device: Where the model runs; None is the CPU.
+        device: Device of the model; None is the CPU.
     """
 
     first: int
@@ -117,7 +117,7 @@ def blocks_of(lengths: Sequence[int], device: torch.device | None = None) -> lis
 
     Args:
         lengths: Tokens of each text.
-        device: Where the model runs; None is the CPU.
+        device: Device of the model; None is the CPU.
     """
     blocks: list[Block] = []
     start = first = 0
@@ -138,8 +138,8 @@ class Packing:
     Attributes:
         lengths: Own tokens of each text, without the shared beginning.
         shared: Tokens of the shared beginning.
-        prefix: Its keys and values, by layer; those of a layer are needed only when it runs.
-        device: Where the model runs; None is the CPU.
+        prefix: Keys and values of the shared beginning, by layer; those of a layer are needed only when it runs.
+        device: Device of the model; None is the CPU.
     """
 
     lengths: Sequence[int]
@@ -162,7 +162,7 @@ class Packing:
         """Give every text its own attention.
 
         Args:
-            layer: Its number.
+            layer: Number of the layer.
             query: `(1, heads, tokens, width)`.
             key: The same with fewer heads, perhaps.
             value: The same, of another width, perhaps.

@@ -29,9 +29,9 @@ class RouterSite:
 
     Attributes:
         layer_id: Decoder layer it belongs to.
-        path: From the text model.
+        path: Path from the text model.
         module: The module whose output is read.
-        output: Which element of its output; None for a bare tensor.
+        output: Element of its output that is read; None for a bare tensor.
         reads: Whether that element holds logits or probabilities.
         top_k: Experts per token in this layer.
     """
@@ -96,8 +96,8 @@ def find_routers(
 
     Args:
         text_model: The decoder, without a language-model head.
-        architecture: Its row.
-        include_attention_routers: Also the routers of mixture-of-attention blocks, before the layer's own.
+        architecture: Row of the model.
+        include_attention_routers: Also return the routers of mixture-of-attention blocks, before the layer's own.
 
     Raises:
         NoMoELayersError: If no layer has a router.
@@ -230,7 +230,7 @@ def settle_outputs(text_model: nn.Module, sites: tuple[RouterSite, ...]) -> tupl
 
     Args:
         text_model: The decoder.
-        sites: From `find_routers_by_shape`.
+        sites: Routers from `find_routers_by_shape`.
 
     Returns:
         The same sites with `output` set.

@@ -55,7 +55,7 @@ class LayerStore:
             model: Model on the meta device.
             recipes: How every weight of its text model is made.
             architecture: Row that serves the model.
-            device: Where weights go.
+            device: Device that weights go to.
         """
         self.model: PreTrainedModel = model.text.eval()
         self._whole = model.whole
@@ -99,7 +99,7 @@ class LayerStore:
             folder: Folder with `config.json` and safetensors files. Weights in 8 or 4 bits are widened as they come.
             name: Name of the model, for messages.
             dtype: Type that weights are held in.
-            device: Where they go.
+            device: Device that weights go to.
             architecture: Row that serves the model.
             keep_experts: Leave the experts' fused matrices in the dtype of the files where that is not wider than
                 `dtype`. They are most of a model, so this halves what bfloat16 files take on a device that computes in

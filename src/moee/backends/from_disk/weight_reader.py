@@ -133,7 +133,7 @@ def read_weights(
     Args:
         recipes: What to make.
         model: The whole model; conversion rules look up its sizes.
-        device: Where the weights go.
+        device: Device that the weights go to.
         stopped: Set when nobody waits for the result any more.
 
     Returns:
