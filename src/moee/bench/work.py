@@ -217,13 +217,13 @@ def _per_pair(config: Any) -> int:
 
 
 def counted_work(cost: ModelCost, lengths: Sequence[int], work: Mapping[str, int] | None) -> int:
-    """Return the operations that a contestant carried out for distinct, unpadded tokens.
+    """Return the operations that an entry carried out for distinct, unpadded tokens.
 
     Args:
         cost: Cost of the model.
         lengths: Tokens of every distinct text, prompt included.
-        work: What it counted itself, `tokens` and `last_layer_rows`, padding among them where it pads; None is a
-            contestant that counts nothing, and is taken to run every token through the whole model.
+        work: What it counted itself, `tokens` and `last_layer_rows`, padding among them where it pads; None is an
+            entry that counts nothing, and is taken to run every token through the whole model.
     """
     if not work or not work["tokens"]:
         return cost.useful(lengths)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from moee.errors import UnknownNameError
-from moee.evaluate.tasks import TASK_TYPES, TASKS, select_tasks, task_row
+from moee.evaluate import tasks
+from moee.evaluate.tasks import TASK_DATA, TASK_TYPES, TASKS, select_tasks, task_row
 
 PAPER_COUNTS = {"STS": 8, "Classification": 3, "PairClassification": 2, "Clustering": 2, "Reranking": 3}
 """Tasks of arXiv 2410.10814, tables 8 to 12; summarization has one."""
@@ -93,3 +94,14 @@ def test_mteb_has_every_row_that_names_it_with_the_same_type() -> None:
         metadata = mteb.get_task(row.mteb).metadata
         assert metadata.type == row.task_type, row.name
         assert row.subset in ("default", *metadata.hf_subsets), row.name
+
+
+def test_a_type_is_named_in_its_own_file_alone() -> None:
+    """A new type is one file and one name in the package's `__init__`; the paper's tables name the paper's types."""
+    package = Path(tasks.__file__).parent
+    names = [f'"{kind}"' for kind in TASK_TYPES] + [each.__name__ for each in TASK_DATA.values()]
+    others = [path for path in package.parents[1].rglob("*.py") if package not in path.parents]
+    assert len(others) > 100
+    found = {path.name for path in others for name in names if name in path.read_text(encoding="utf-8")}
+    in_reproduce = {path.name for path in (package.parent / "reproduce").glob("*.py")}
+    assert found <= in_reproduce

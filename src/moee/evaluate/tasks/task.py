@@ -58,7 +58,7 @@ class TaskData(ABC):
     Attributes:
         task_type: Name of the type, as `dataset.json` and mteb spell it.
         metric: Main score, by mteb's name where mteb has it.
-        rows: The tasks of this type, in the order of every table.
+        tasks: The tasks of this type, in the order of every table.
         mteb_class: mteb's class for tasks that mteb itself does not have; None if it measures no such thing.
         has_splits: Whether a split other than `test` may exist.
         has_corpus: Whether a limit of documents applies.
