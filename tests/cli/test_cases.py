@@ -120,6 +120,11 @@ def test_equal_lines_calibrate_nothing(moee: Run, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "needs at least 2 different texts, and all 300 are 'The same line.'" in done.stderr
     assert not (tmp_path / "own").exists()
+    build = ("index", "build", CASES / "same300.txt", "--out", tmp_path / "index", "-m", "fake")
+    done = moee(*build, "--calibrate", "corpus")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "at least 2 different texts" in done.stderr
+    assert not (tmp_path / "index").exists()
 
 
 def test_few_lines_calibrate_with_a_warning_and_count_once(moee: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moee import MoEE
 from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, UnknownNameError
 from moee.method.calibration import FROZEN_METHODS, SPECTRAL_DIRECTIONS, Calibration
 from moee.method.config import EmbedderConfig
@@ -250,3 +251,10 @@ def test_statistics_show_themselves_in_one_line(calibration: Calibration) -> Non
     assert "\n" not in shown
     assert len(shown) < 250
     assert shown.startswith(f"Calibration('a-model': {calibration.num_texts} texts (")
+
+
+def test_views_that_are_all_equal_are_refused() -> None:
+    fake = MoEE.from_pretrained("fake")
+    views = fake.encode_views(["The same line."] * 3)
+    with pytest.raises(InputError, match="at least 2 different texts, and all 3 have the same hidden state"):
+        Calibration.fit(views, info=fake.info, config=fake.config)
