@@ -112,3 +112,22 @@ def test_the_readme_names_both_commands_first_and_the_gate_calls_them() -> None:
     for target in ("demo", "test"):
         assert re.search(rf"^make {target}\b", head, re.MULTILINE)
         assert re.search(rf"^step {target}$", gate, re.MULTILINE)
+
+
+def test_the_map_of_the_code_names_what_is_there() -> None:
+    """Names in a row of the first table may be relative to the row's own folder."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## Map of the code")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    package = ROOT / "src" / "moee"
+    for row in rows:
+        names = [name for name in re.findall(r"`([\w./]+)`", row) if "NAME" not in name and re.search(r"/|\.py$", name)]
+        for name in names:
+            places = (package / name, package / names[0] / name, ROOT / name)
+            assert any(place.exists() for place in places), f"{name} in: {row}"
+
+
+def test_every_folder_of_the_package_is_on_the_map() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Map of the code")[1].split("\n## ")[0]
+    folders = [path.parent.name for path in (ROOT / "src" / "moee").glob("*/__init__.py")]
+    assert [name for name in folders if f"`{name}/" not in page] == []
