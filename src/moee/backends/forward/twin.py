@@ -28,6 +28,8 @@ _OWN_TABLES = (
     "_forward_pre_hooks_with_kwargs",
 )
 """Tables of a module that are written to while it runs: by our hooks, and by those that load offloaded weights."""
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types of most attributes, which refer to nothing: a model has thousands of them, and a pass looks at all."""
 _RESULT_ALONE = {"return_dict": True, "output_hidden_states": False, "output_router_logits": False}
 """What makes a forward pass return its result by name and nothing besides, whatever the configuration asks for."""
 
@@ -73,7 +75,8 @@ class Twin:
             own[name] = attributes[name].copy()
         own["_modules"] = {name: child and self._copies[id(child)] for name, child in attributes["_modules"].items()}
         for name in attributes.keys() - _attributes_of_any():
-            own[name] = self._rebound(attributes[name])
+            if type(attributes[name]) not in _PLAIN:
+                own[name] = self._rebound(attributes[name])
         # what was compiled is compiled around the original
         own |= {"training": False, "_compiled_call_impl": None}
         vars(copy).update(own)
