@@ -20,6 +20,8 @@ from tests.checkpoints import save_tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "olmoe-tiny"
 THREADS = 8
+ROUNDING = 2e-5
+"""Bound of float32 rounding: a batch of other texts multiplies matrices of other shapes. Dropout moves far more."""
 TEXTS = [("a few words about cats and rates " * length).strip() for length in (1, 2, 3, 5, 9)] + [
     "one",
     "two words",
@@ -63,8 +65,7 @@ def _encode_from_threads(model: MoEE, calls: int, beside: Callable[[], None]) ->
         for _ in range(calls):
             chosen = random.choice(len(TEXTS), int(random.integers(1, 4)), replace=False)
             found = model.encode([TEXTS[each] for each in chosen])
-            # float32; a batch of other texts multiplies matrices of other shapes
-            np.testing.assert_allclose(found, expected[chosen], atol=2e-5)
+            np.testing.assert_allclose(found, expected[chosen], atol=ROUNDING)
         return calls
 
     def other() -> int:
@@ -108,7 +109,7 @@ def test_every_vector_is_right_while_the_model_is_in_training_mode(llm: Any, tok
     llm.train()
     model = MoEE.from_model(llm, tokenizer, calibration="none")
     assert llm.training
-    np.testing.assert_array_equal(model.encode(TEXTS), expected)
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=ROUNDING)
 
     def train() -> None:
         llm(input_ids=TOKENS, labels=TOKENS).loss.backward()  # no step: the weights stay
@@ -116,7 +117,7 @@ def test_every_vector_is_right_while_the_model_is_in_training_mode(llm: Any, tok
         assert len(_generate(llm)) > TOKENS.shape[1]
 
     _encode_from_threads(model, calls, train)
-    np.testing.assert_array_equal(model.encode(TEXTS), expected)
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=ROUNDING)
     assert all(module.training for module in llm.modules())
     assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in llm.model.layers[0].parameters())
 
