@@ -26,6 +26,8 @@ CalibrationMethod = Literal["none", "zscore", "spectral", "batch"]
 Truncate = Literal["warn", "error", "end"]
 EmptyText = Literal["error", "encode"]
 Cleaning = Literal["none", "tidy", "paper"]
+PromptTokens = Literal["apart", "filled"]
+"""Whether template and text are tokenised apart and joined, or as one filled string."""
 LayerChoice = Literal["all", "last"] | tuple[int, ...]
 """Layers that a view is made of. Negative numbers count from the end."""
 

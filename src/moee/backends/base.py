@@ -22,6 +22,10 @@ class Backend(Protocol):
 
         In `method.prompts.RenderedPrompts` only the template may name a control token. Several threads may
         ask at once.
+
+        The two `method.prompts.TemplateParts` and the `method.prompts.TextParts` of a template are tokenised apart:
+        special tokens that the tokenizer puts first are with what stands before the text, none else is added, and no
+        text has more than `limit` tokens.
         """
         ...
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from moee.backends.base import closed
 from moee.errors import InputError
+from moee.method.prompts import TemplateParts, TextParts
 from moee.method.routing import score_experts
 from moee.types import Activations, CapturePlan, ModelInfo
 
@@ -50,12 +51,11 @@ class FakeBackend:
         return self._info
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """One token a word: a hash of it, or a single 0 for a prompt without words."""
+        """One token a word: a hash of it, or a single 0 for a whole prompt without words."""
         self._check_open()
-        return [
-            [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=3).digest()) for word in prompt.split()] or [0]
-            for prompt in prompts
-        ]
+        is_part = isinstance(prompts, (TemplateParts, TextParts))
+        limit = prompts.limit if isinstance(prompts, TextParts) else None
+        return [_hashes(prompt)[:limit] or ([] if is_part else [0]) for prompt in prompts]
 
     def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Refuse: a hash does not lead back to its word."""
@@ -109,6 +109,10 @@ class FakeBackend:
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed(self._info.name)
+
+
+def _hashes(words: str) -> list[int]:
+    return [int.from_bytes(hashlib.blake2b(word.encode(), digest_size=3).digest()) for word in words.split()]
 
 
 def _draw(sequence: Sequence[int]) -> np.typing.NDArray[np.float32]:

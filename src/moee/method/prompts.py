@@ -201,13 +201,75 @@ class RenderedPrompts(list[str]):
     def __init__(self, template: str, cleaned: Iterable[str], *, cleaning: Cleaning) -> None:
         """Fill `template` with texts that were cleaned before; see `fill`."""
         super().__init__(fill(template, text, cleaning=cleaning) for text in cleaned)
-        self.before, _, self.after = resolve_prompt(template).partition(PLACEHOLDER)
-        if cleaning == "paper":
-            self.before = self.before.replace("_", " ").lstrip()
-            self.after = self.after.replace("_", " ").rstrip()
+        self.before, self.after = _around(template, cleaning)
         self.keeps_end = cleaning == "paper"
 
     def parts(self, number: int) -> tuple[str, str, str]:
         """Return what stands before the text of one prompt, the text, and what stands behind it."""
         text = self[number].removeprefix(self.before).removesuffix(self.after)
         return self.before, text, self.after
+
+
+def _around(template: str, cleaning: Cleaning) -> tuple[str, str]:
+    """Return what a template writes before and behind a text, as `fill` leaves it."""
+    before, _, after = resolve_prompt(template).partition(PLACEHOLDER)
+    if cleaning == "paper":
+        return before.replace("_", " ").lstrip(), after.replace("_", " ").rstrip()
+    return before, after
+
+
+class TemplateParts(list[str]):
+    """What a template writes before and behind a text, to be tokenised apart from it: always these two strings.
+
+    A single space right before the text is not among them: tokenizers make it part of the word that follows, and models
+    have seldom seen one that stands alone. `texts` gives it to the text.
+    """
+
+    def __init__(self, template: str, *, cleaning: Cleaning) -> None:
+        """Take a template, or the name of one, apart."""
+        before, after = _around(template, cleaning)
+        self._cleaning = cleaning
+        self._space = " " if before.endswith(" ") else ""
+        super().__init__([before.removesuffix(self._space), after])
+
+    @property
+    def before(self) -> str:
+        """What stands before every text."""
+        return self[0]
+
+    @property
+    def after(self) -> str:
+        """What stands behind every text."""
+        return self[1]
+
+    def texts(self, cleaned: Iterable[str], *, limit: int | None = None) -> TextParts:
+        """Return texts that were cleaned before as parts of a prompt.
+
+        Args:
+            cleaned: Texts.
+            limit: The most tokens that each may keep; None for no limit.
+        """
+        return TextParts(map(self._part, cleaned), is_first=not self.before, limit=limit)
+
+    def _part(self, text: str) -> str:
+        if self._cleaning == "paper":
+            text = text.replace("_", " ")
+            text = text if self.before or self._space else text.lstrip()
+            text = text if self.after else text.rstrip()
+        return f"{self._space}{text}" if text else ""
+
+
+class TextParts(list[str]):
+    """Texts of one template that are tokenised apart from it: whatever they spell is text.
+
+    Attributes:
+        is_first: Whether the texts begin their prompts. Otherwise they go on from what stands before them, and get no
+            space that a tokenizer puts before a string.
+        limit: The most tokens that are kept of each; None for all.
+    """
+
+    def __init__(self, texts: Iterable[str], *, is_first: bool, limit: int | None = None) -> None:
+        """Take texts as `TemplateParts.texts` gives them."""
+        super().__init__(texts)
+        self.is_first = is_first
+        self.limit = limit

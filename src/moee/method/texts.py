@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 from moee.errors import InputError, TextTypeError, TruncationError, shown
 from moee.files.text import find_fault
-from moee.method.prompts import RenderedPrompts, clean
-from moee.types import Cleaning, EmptyText, Truncate
+from moee.method.prompt_tokens import Apart, Filled, Tokenize
+from moee.method.prompts import clean
+from moee.types import Cleaning, EmptyText, PromptTokens, Truncate
 
 logger = logging.getLogger("moee")
-
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 _CHUNK = 1024
 """Prompts given to the tokenizer at once: enough to keep its threads busy, few enough to bound memory."""
@@ -150,7 +149,7 @@ def _check_container(texts: object) -> None:
     raise TextTypeError(f"texts is of type {kind.__name__}, {what}. Pass {advice}.")
 
 
-def token_sequences(
+def token_sequences(  # noqa: PLR0913 - the choices of one call
     texts: Sequence[str],
     template: str,
     tokenize: Tokenize,
@@ -159,6 +158,7 @@ def token_sequences(
     truncate: Truncate,
     max_tokens: int | None,
     known: Sequence[list[int]] | None = None,
+    prompt_tokens: PromptTokens = "filled",
 ) -> list[list[int]]:
     """Put every text into the template and turn it into token ids, cut to the limit.
 
@@ -170,6 +170,7 @@ def token_sequences(
         truncate: `"warn"` cuts long texts and says how many, `"error"` refuses them, `"end"` cuts them quietly.
         max_tokens: Limit of the whole prompt; None for no limit.
         known: Token ids of every text in the template, before a cut; None if they are not known yet.
+        prompt_tokens: Whether template and text are tokenised `"apart"` or as one `"filled"` string.
 
     Returns:
         Token ids, one sequence per text, in order.
@@ -177,10 +178,7 @@ def token_sequences(
     Raises:
         TruncationError: If a text is too long under `"error"`, or the template alone is over the limit.
     """
-
-    def encode(cleaned: Sequence[str]) -> list[list[int]]:
-        return tokenize(RenderedPrompts(template, cleaned, cleaning=cleaning))
-
+    way = (Apart if prompt_tokens == "apart" else Filled)(template, tokenize, cleaning)
     first_index: dict[str, int] = {}
     for index, text in enumerate(texts):
         first_index.setdefault(text, index)
@@ -188,7 +186,7 @@ def token_sequences(
     unique = list(first_index) if known is None else []
     for start in range(0, len(unique), _CHUNK):
         chunk = unique[start : start + _CHUNK]
-        tokens.update(zip(chunk, encode([clean(text, cleaning) for text in chunk]), strict=True))
+        tokens.update(zip(chunk, way.encode([clean(text, cleaning) for text in chunk]), strict=True))
     for text, sequence in tokens.items():
         if not sequence:
             raise InputError(
@@ -199,7 +197,10 @@ def token_sequences(
         long = [text for text, sequence in tokens.items() if len(sequence) > max_tokens]
         if long:
             _announce(long, first_index, tokens, truncate, max_tokens)
-            tokens.update((text, _cut(clean(text, cleaning), len(tokens[text]), encode, max_tokens)) for text in long)
+            lengths = [len(tokens[text]) for text in long]
+            tokens.update(
+                zip(long, way.cut([clean(text, cleaning) for text in long], lengths, max_tokens), strict=True)
+            )
     return [tokens[text] for text in texts]
 
 
@@ -219,28 +220,3 @@ def _announce(
             "truncate='error' refuses such texts, 'end' cuts without a word."
         )
         warnings.warn(TruncationWarning(message, num_texts=len(long)), stacklevel=5)
-
-
-def _cut(text: str, length: int, encode: Tokenize, max_tokens: int) -> list[int]:
-    """Keep as many leading characters of a cleaned text as fit; the template stays whole."""
-    low, best = 0, encode([""])[0]
-    if len(best) > max_tokens:
-        raise TruncationError(
-            f"The prompt alone is {len(best)} tokens, over the limit of {max_tokens}. "
-            "Raise max_length or shorten the prompt."
-        )
-    # characters per token vary along a text: start from the average and widen until the cut no longer fits
-    high = max(1, len(text) * max_tokens // length)
-    while high < len(text):
-        candidate = encode([text[:high]])[0]
-        if len(candidate) > max_tokens:
-            break
-        low, best, high = high, candidate, min(len(text), high * 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        candidate = encode([text[:middle]])[0]
-        if len(candidate) <= max_tokens:
-            low, best = middle, candidate
-        else:
-            high = middle
-    return best

@@ -42,7 +42,7 @@ def _corpus() -> list[str]:
     return [*calibration_texts()[:400], *ORDINARY, *(["<s>", "<|", "im_end", "|>", "</s>", "<unk>"] * 40)]
 
 
-def _trained(model: Any, trainer: Any, pre: Any, decoder: Any, normalizer: Any = None, **options: Any) -> Any:
+def trained(model: Any, trainer: Any, pre: Any, decoder: Any, normalizer: Any = None, **options: Any) -> Any:
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoder
     if normalizer is not None:
@@ -68,14 +68,14 @@ def byte_level() -> Any:
         show_progress=False,
     )
     pre = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return _trained(models.BPE(), trainer, pre, decoders.ByteLevel())
+    return trained(models.BPE(), trainer, pre, decoders.ByteLevel())
 
 
 def metaspace(scheme: str = "first") -> Any:
     """Llama's kind: a piece begins with a mark for the space before it, the first one too."""
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, show_progress=False)
     pre = pre_tokenizers.Metaspace(prepend_scheme=scheme)
-    return _trained(models.BPE(unk_token="<unk>"), trainer, pre, decoders.Metaspace(prepend_scheme=scheme))
+    return trained(models.BPE(unk_token="<unk>"), trainer, pre, decoders.Metaspace(prepend_scheme=scheme))
 
 
 def metaspace_always() -> Any:
@@ -87,7 +87,7 @@ def unigram() -> Any:
     trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
     pre = pre_tokenizers.Metaspace(prepend_scheme="first")
     normalizer = normalizers.NFKC()
-    return _trained(models.Unigram(), trainer, pre, decoders.Metaspace(prepend_scheme="first"), normalizer)
+    return trained(models.Unigram(), trainer, pre, decoders.Metaspace(prepend_scheme="first"), normalizer)
 
 
 def stripping() -> Any:

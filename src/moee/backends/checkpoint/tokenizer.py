@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moee.backends.checkpoint.headers import refuse_placeholder
+from moee.backends.checkpoint.plain_text import PlainText
 from moee.errors import CheckpointError, InputError, MoEEError, first_line, shown
-from moee.method.prompts import RenderedPrompts
+from moee.method.prompts import RenderedPrompts, TemplateParts, TextParts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,6 +21,9 @@ _COPY = "Copy tokenizer.json and tokenizer_config.json beside the weights, from 
 _PROBES = ("The quick brown fox jumps over a lazy dog.", "Thequickbrownfoxjumpsoveralazydog.", "Seven words say more")
 """Texts that any usable tokenizer tells apart: the second has the letters of the first without its spaces."""
 _OWN_PROBES = 3
+_BEFORE = (":", '"', "\n", "a", "1")
+"""What is put before a part of a prompt to see its tokens without the space that begins a string: the first one that
+the tokenizer does not merge with it."""
 
 
 def load_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
@@ -124,22 +126,77 @@ class TextTokenizer:
         In rendered prompts, what a user's text spells stays text: only the template may name a control token. A token
         that the tokenizer appends is left out, unless the prompts keep it.
 
+        Of the parts of a template, what stands before the text has the special tokens that the tokenizer puts first;
+        no other part has any. Of the parts that do not begin a prompt, none has the space that some tokenizers put
+        before a string.
+
         Raises:
             InputError: If an id has no row in the model's embedding.
         """
         if not prompts:
             return []
         with self._lock:
-            ids = self._call(list(prompts))
-            if isinstance(prompts, RenderedPrompts):
-                allowed = self._count_control(prompts)
-                for number, prompt in enumerate(prompts):
-                    if self._spells_control(prompt, ids[number], allowed):
-                        ids[number] = self._ids_of_text(prompts, number, allowed)
-                if not prompts.keeps_end and self._added[1]:
-                    ids = [_without_end(each, self._added[1]) for each in ids]
+            if isinstance(prompts, TemplateParts):
+                ids = self._ids_of_template(prompts)
+            elif isinstance(prompts, TextParts):
+                ids = self._ids_apart(prompts)
+            else:
+                ids = self._ids_of_prompts(prompts)
             self._check_rows(prompts, ids)
         return ids
+
+    def _ids_of_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        ids = self._call(list(prompts))
+        if isinstance(prompts, RenderedPrompts):
+            allowed = self._count_control(prompts)
+            for number, prompt in enumerate(prompts):
+                if self._spells_control(prompt, ids[number], allowed):
+                    ids[number] = self._ids_of_text(prompts, number, allowed)
+            if not prompts.keeps_end and self._added[1]:
+                ids = [_without_end(each, self._added[1]) for each in ids]
+        return ids
+
+    def _ids_of_template(self, parts: TemplateParts) -> list[list[int]]:
+        before = self._call([parts.before], add_special_tokens=False)[0] if parts.before else []
+        if not parts.after:
+            after = []
+        elif self._tokenizer.is_fast:
+            after = self._going_on.ids("", "", parts.after)
+        else:
+            after = self._ids_going_on(parts.after)
+        return [[*self._added[0], *before], after]
+
+    def _ids_apart(self, texts: TextParts) -> list[list[int]]:
+        """Tokenize texts that stand apart from their template, all of them at once."""
+        if not self._tokenizer.is_fast:
+            options = {"add_special_tokens": False, "split_special_tokens": True}
+            slow = (self._call([text], **options)[0] if texts.is_first else self._ids_going_on(text) for text in texts)
+            return [ids[: texts.limit] for ids in slow]
+        plain = self._plain_text if texts.is_first else self._going_on
+        ids = plain.ids_of_texts(texts, limit=texts.limit)
+        unknown = str(self._tokenizer.unk_token)
+        # the vocabulary itself holds the spelling as a piece (Unigram): it is cut where no other text is touched
+        spelling = [
+            number
+            for number, each in enumerate(ids)
+            if not self._control_ids.isdisjoint(each)
+            or (unknown in texts[number] and self._tokenizer.unk_token_id in each)
+        ]
+        if spelling:
+            cuts = [*self._control, unknown]
+            again = plain.ids_of_texts([texts[number] for number in spelling], limit=texts.limit, cuts=cuts)
+            for number, each in zip(spelling, again, strict=True):
+                ids[number] = each
+        return ids
+
+    def _ids_going_on(self, part: str) -> list[int]:
+        """Return the ids that a slow tokenizer gives a part of a prompt when something stands before it."""
+        options = {"add_special_tokens": False, "split_special_tokens": True}
+        for before in _BEFORE:
+            alone, both = self._call([before, before + part], **options)
+            if alone and both[: len(alone)] == alone:
+                return both[len(alone) :]
+        return self._call([part], **options)[0]
 
     def texts(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of every sequence of token ids, without special tokens.
@@ -172,10 +229,11 @@ class TextTokenizer:
     @cached_property
     def _added(self) -> tuple[list[int], list[int]]:
         """What the tokenizer puts before and behind every text."""
-        (inner,), (outer,) = self._call(["a"], add_special_tokens=False), self._call(["a"])
-        for start in range(len(outer) - len(inner) + 1):
-            if inner and outer[start : start + len(inner)] == inner:
-                return outer[:start], outer[start + len(inner) :]
+        for probe in ("a", "1", *_own_probes(self._tokenizer)):
+            (inner,), (outer,) = self._call([probe], add_special_tokens=False), self._call([probe])
+            for start in range(len(outer) - len(inner) + 1):
+                if inner and outer[start : start + len(inner)] == inner:
+                    return outer[:start], outer[start + len(inner) :]
         return [], []
 
     @cached_property
@@ -233,8 +291,12 @@ class TextTokenizer:
         return ids
 
     @cached_property
-    def _plain_text(self) -> _PlainText:
-        return _PlainText(self._tokenizer, self._special)
+    def _plain_text(self) -> PlainText:
+        return PlainText(self._tokenizer, self._special, goes_on=False)
+
+    @cached_property
+    def _going_on(self) -> PlainText:
+        return PlainText(self._tokenizer, self._special, goes_on=True)
 
     def _check_rows(self, prompts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
         if len(self._tokenizer) <= self._rows:
@@ -253,46 +315,3 @@ class TextTokenizer:
 
 def _without_end(ids: list[int], end: Sequence[int]) -> list[int]:
     return ids[: -len(end)] if ids[-len(end) :] == end and len(ids) > len(end) else ids
-
-
-class _PlainText:
-    """A copy of a fast tokenizer to which special tokens are text like any other, except where a template means them.
-
-    The template's control tokens are written as words that no text holds. The copy knows these words as tokens, so it
-    treats what stands around them as the original does around its control tokens.
-    """
-
-    def __init__(self, tokenizer: Any, special: dict[str, int]) -> None:
-        from tokenizers import AddedToken, Tokenizer
-
-        self._copy: Any = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._copy.no_truncation()
-        self._copy.no_padding()
-        self._copy.encode_special_tokens = True
-        mark = secrets.token_hex(8)  # no text can be written to hold these words
-        self._words = {spelling: f"\ue000{mark}{number}\ue001" for number, spelling in enumerate(special)}
-        self._cut = f"\ue000{mark}cut\ue001"
-        known = {str(token): token for token in tokenizer.added_tokens_decoder.values()}
-        words = []
-        for spelling, word in self._words.items():
-            like = known.get(spelling)
-            sides = {side: bool(getattr(like, side, False)) for side in ("lstrip", "rstrip", "single_word")}
-            words.append(AddedToken(word, special=False, normalized=False, **sides))
-        self._copy.add_tokens([*words, AddedToken(self._cut, special=False, normalized=False)])
-        self._meant = {self._copy.token_to_id(word): special[spelling] for spelling, word in self._words.items()}
-
-    def ids(self, before: str, text: str, after: str, cuts: Iterable[str] = ()) -> list[int]:
-        """Return the ids of a prompt; `cuts` are spellings that are kept from becoming one token."""
-        for spelling in cuts:
-            text = text.replace(spelling, spelling[:1] + self._cut + spelling[1:])
-        spaces = [spelling for spelling in self._words if not spelling.strip()]
-        parts = (self._marked(before, self._words), self._marked(text, spaces), self._marked(after, self._words))
-        found = self._copy.encode("".join(parts)).ids
-        cut = self._copy.token_to_id(self._cut)
-        return [self._meant.get(token, token) for token in found if token != cut]
-
-    def _marked(self, part: str, spellings: Collection[str]) -> str:
-        """Write special tokens in a part of a prompt as the words that stand for them."""
-        if not part or not spellings:
-            return part
-        return re.sub("|".join(map(re.escape, spellings)), lambda found: self._words[found[0]], part)
