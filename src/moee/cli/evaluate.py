@@ -27,7 +27,8 @@ CacheFolder = Annotated[
     Path | None, typer.Option("--cache", help="Folder of kept views and scores; the package's cache if not given.")
 ]
 Limit = Annotated[
-    int | None, typer.Option(help="Only N pairs, texts, queries or articles of a task, at equal distances.")
+    int | None,
+    typer.Option(help="At most N pairs, texts, queries or articles of a task, and N of what belongs to them."),
 ]
 MaxLength = Annotated[
     int, typer.Option(help="Longest prompt in tokens; longer texts are cut, with a warning. 0: the model's own limit.")

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 from moee.evaluate.tasks import TaskScore
 from moee.files.atomic import atomic_file, best_effort
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 
 
 class ScoreStore:

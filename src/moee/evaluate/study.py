@@ -49,7 +49,7 @@ class Study:
         embedder: The model. Only its own statistics are used from its configuration; each `Setting` names the rest.
         data: Folder with one subfolder for each task.
         cache: Folder of kept views; None is `evaluate` in the package's cache folder.
-        limit: Only so many pairs, test texts, queries or articles of each task, at equal distances.
+        limit: At most so many items of each task, and so many texts of its further parts; see `tasks.files.TaskFolder`.
         max_length: Limit of a prompt in tokens; longer texts are cut, and a warning says how many. None is the model's.
         corpus_limit: Documents of a retrieval task: all judged ones, then the first others. None keeps all.
         show_progress: Bars on stderr.

@@ -221,65 +221,6 @@ def used_rows(data: TaskData) -> set[int]:
     return {int(row) for rows in found for row in rows}
 
 
-# --- limits --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("limit", "kept"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, list(range(10))), (99, list(range(10)))]
-)
-def test_a_limit_takes_rows_at_equal_distances(tmp_path: Path, limit: int, kept: list[int]) -> None:
-    rows = [{"sentence1": f"l{n}", "sentence2": f"r{n}", "score": n} for n in range(10)]
-    data = loaded(tmp_path, "STS12", {"test": rows}, limit=limit)
-    assert data.scores.tolist() == kept
-    assert data.texts == (*(f"l{n}" for n in kept), *(f"r{n}" for n in kept))
-
-
-def test_a_limit_shortens_the_test_split_and_not_training(tmp_path: Path) -> None:
-    files = {**CLASSES, "test": [{"text": f"t{n}", "label": 0} for n in range(5)]}
-    data = loaded(tmp_path, "EmotionClassification", files, limit=3)
-    assert [data.texts[row] for row in data.test] == ["t0", "t2", "t4"]
-    assert [data.texts[row] for row in data.train] == ["a", "b"]
-
-
-def test_a_limit_shortens_every_clustering_set_and_drops_what_is_in_none(tmp_path: Path) -> None:
-    data = loaded(tmp_path, "TwentyNewsgroupsClustering", limit=2)
-    texts = [[data.texts[data.rows[line]] for line in lines] for lines in data.sets]
-    assert texts == [["a", "d"], ["f", "a"]]  # lines 0, 4 and 6, 3 of the file; two lines hold the same text
-    assert [[int(data.labels[line]) for line in lines] for lines in data.sets] == [[0, 0], [0, 1]]
-    assert set(data.texts) == {"a", "d", "f"}
-    assert len(data.rows) == 4
-
-
-def test_a_limit_of_documents_keeps_the_ratings_of_every_two_of_them(tmp_path: Path) -> None:
-    data = loaded(tmp_path, "Lee50", limit=2)
-    assert [data.texts[row] for row in data.documents] == ["a", "c"]
-    assert data.similarity.tolist() == [[1.0, 0.3], [0.3, 1.0]]
-
-
-def test_a_corpus_limit_keeps_every_judged_document_then_the_first_others(tmp_path: Path) -> None:
-    kept = {limit: loaded(tmp_path / str(limit), "SciFact", corpus_limit=limit) for limit in (1, 4, 5, 6, 7, None)}
-    judged = ("d1", "d3", "d4", "d5")
-    assert kept[1].document_ids == kept[4].document_ids == judged
-    assert kept[5].document_ids == ("d0", *judged)
-    assert kept[6].document_ids == kept[7].document_ids == kept[None].document_ids == tuple(f"d{n}" for n in range(6))
-    for data in kept.values():
-        assert [data.texts[row][-1] for row in data.documents] == [each[-1] for each in data.document_ids]
-        assert data.relevance == kept[None].relevance
-
-
-def test_a_limit_of_queries_drops_the_judgements_of_the_others(tmp_path: Path) -> None:
-    data = loaded(tmp_path, "SciFact", limit=2, corpus_limit=3)
-    assert data.query_ids == ("q1", "q3")
-    assert data.relevance == {"q1": {"d4": 2, "d1": 0}, "q3": {"d3": 1}}
-    assert data.document_ids == ("d1", "d3", "d4")
-
-
-@pytest.mark.parametrize("limit", [0, -3])
-def test_a_limit_below_one_is_refused(tmp_path: Path, limit: int) -> None:
-    with pytest.raises(DataError, match=f"limit is {limit}; it must be 1 or larger"):
-        loaded(tmp_path, "STS12", limit=limit)
-
-
 # --- folders and files that cannot be used -------------------------------------------------------------------------
 
 

@@ -118,7 +118,7 @@ def load_task(
     Args:
         folder: Folder of the task: `dataset.json` and `*.jsonl.gz` (or `*.jsonl`).
         name: Name of a row of `TASKS`.
-        limit: Only so many pairs, test texts, queries, articles or lines of each clustering set, at equal distances.
+        limit: At most so many items, and so many texts of every further part; see `TaskFolder`.
         corpus_limit: Retrieval: so many documents at most: all judged ones, then the first others. Fewer documents make
             the task easier, so such scores compare with each other only.
         split: Which file holds the rows that are scored. Clustering and retrieval sets have one split, `test`.

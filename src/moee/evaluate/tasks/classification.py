@@ -19,6 +19,7 @@ from moee.evaluate.tasks.files import Indices, TaskFolder, Texts, label_names
 from moee.evaluate.tasks.score import Embed, TaskScore, encode
 from moee.evaluate.tasks.task import Tables, Task, TaskData, mteb_rows
 from moee.evaluate.tasks.words import document_frequency, word_counts
+from moee.method.moments import spread
 from moee.types import Array
 
 SEED = 42
@@ -58,8 +59,10 @@ class ClassificationData(TaskData):
 
     @classmethod
     def read(cls, folder: TaskFolder) -> Self:
-        """Read all training texts, and the test texts."""
+        """Read the training and the test texts; with a limit at most so many of each, but one of every label."""
         train, test, texts = folder.read("train"), folder.scored(), Texts()
+        if folder.limit is not None:
+            train = train.only(_spread_by_label(train.labels(), folder.limit))
         test_rows, train_rows = texts.add(test.strings("text")), texts.add(train.strings("text"))
         names = label_names(train, test)
         return cls(folder.name, texts.all(), train_rows, train.labels(), test_rows, test.labels(), names)
@@ -102,6 +105,13 @@ class ClassificationData(TaskData):
                 split: mteb_rows(names, self.texts_at(rows), labels.tolist()) for split, (rows, labels) in parts.items()
             }
         }
+
+
+def _spread_by_label(labels: Indices, limit: int) -> Indices:
+    """Return places of `limit` training texts, each label's at equal distances, and one at least of every label."""
+    kinds = np.unique(labels)
+    of_label = (np.flatnonzero(labels == kind) for kind in kinds)
+    return np.sort(np.concatenate([each[spread(len(each), max(1, limit // len(kinds)))] for each in of_label]))
 
 
 def draw_samples(labels: Indices, samples_per_label: int, runs: int, seed: int) -> list[Indices]:

@@ -18,6 +18,7 @@ from moee.evaluate.tasks.words import Sparse
 from moee.method.moments import spread
 
 _BATCH_SIZE = 500  # of k-means, mteb's
+_TEXTS_OF_A_SET = 200  # under a limit: ten for each of some twenty classes; fewer are no clusters any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,15 @@ class ClusteringData(TaskData):
         """Read data and sets; with a limit only the texts of the shortened sets, so that no other is embedded."""
         file, sets, texts = folder.read("data"), folder.read("sets"), Texts()
         all_rows, labels = texts.add(file.strings("text")), file.labels()
-        chosen = [np.array(rows, dtype=np.int64)[spread(len(rows), folder.limit)] for rows in sets.lists("rows", int)]
-        for number, rows in zip(sets.lines, chosen, strict=True):
+        listed = [np.array(rows, dtype=np.int64) for rows in sets.lists("rows", int)]
+        for number, rows in zip(sets.lines, listed, strict=True):
             if not len(rows) or rows.min() < 0 or rows.max() >= len(labels):
                 raise DataError(
                     f"{sets.path}, line {number}: field 'rows' must list lines 0 to {len(labels) - 1} of data."
                 )
         if folder.limit is None:
-            return cls(folder.name, texts.all(), all_rows, labels, tuple(chosen), label_names(file))
+            return cls(folder.name, texts.all(), all_rows, labels, tuple(listed), label_names(file))
+        chosen = _shortened(listed, folder.limit)
         used = np.unique(np.concatenate(chosen))
         everything, kept = texts.all(), Texts()
         rows = kept.add([everything[place] for place in all_rows[used]])
@@ -88,6 +90,12 @@ class ClusteringData(TaskData):
         names = (columns["input_column_name"], columns["label_column_name"])
         sets = [(self.texts_at(self.rows[lines]), self.labels[lines].tolist()) for lines in self.sets]
         return {config: {"test": mteb_rows(names, *zip(*sets, strict=True))}}
+
+
+def _shortened(sets: Sequence[Indices], limit: int) -> list[Indices]:
+    """Return so few sets, and so few texts of each, that they hold `limit` texts together."""
+    kept = [sets[place] for place in spread(len(sets), max(1, limit // _TEXTS_OF_A_SET))]
+    return [rows[spread(len(rows), max(1, limit // len(kept)))] for rows in kept]
 
 
 def cluster(vectors: Any, num_clusters: int, seed: int) -> Indices:

@@ -6,7 +6,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from moee.errors import InputError, shown
 from moee.files.json import parse_json
 from moee.method.moments import spread
+
+DOCUMENTS_PER_QUERY = 10
+"""Documents kept for each query of a limited search: few enough to be quick, and enough to get lost among."""
 
 Indices = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
@@ -59,6 +62,16 @@ class RowFile:
     lines: list[int]
     places: list[int]
     num_rows: int
+
+    def only(self, places: Indices) -> RowFile:
+        """Return some of the kept rows, by their place among them."""
+        chosen = places.tolist()
+        return replace(
+            self,
+            rows=[self.rows[place] for place in chosen],
+            lines=[self.lines[place] for place in chosen],
+            places=[self.places[place] for place in chosen],
+        )
 
     def column(self, field: str, kind: type | tuple[type, ...]) -> list[Any]:
         """Return a field of every row; `Any`, because `kind` says at run time what it holds.
@@ -130,7 +143,10 @@ class TaskFolder:
     Attributes:
         path: The folder.
         name: Name of the task.
-        limit: Only so many pairs, test texts, queries, articles or lines of each clustering set, at equal distances.
+        limit: At most so many items of a task, and at most so many texts in each of its further parts, so that a quick
+            look is quick: pairs; test texts, and as many training texts; texts of all clustering sets together; queries
+            with so many candidates each; articles with so many summaries each; queries with ten times as many
+            documents. Rows are taken at equal distances, because many sets are sorted.
         corpus_limit: Retrieval: so many documents at most.
         split: Name of the file that holds the scored rows.
     """
@@ -140,6 +156,12 @@ class TaskFolder:
     limit: int | None = None
     corpus_limit: int | None = None
     split: str = "test"
+
+    @property
+    def documents(self) -> int | None:
+        """How many documents of a search are kept; None for all."""
+        limits = (self.corpus_limit, None if self.limit is None else DOCUMENTS_PER_QUERY * self.limit)
+        return min((each for each in limits if each is not None), default=None)
 
     def scored(self, name: str | None = None) -> RowFile:
         """Read the rows that are scored, `limit` of them; those of another file than the split's if it is named."""

@@ -43,11 +43,13 @@ class RerankingData(TaskData):
 
     @classmethod
     def read(cls, folder: TaskFolder) -> Self:
-        """Read queries with at least one candidate of either kind."""
+        """Read queries with at least one candidate of either kind; a limit bounds both kinds too."""
         file, texts = folder.scored(), Texts()
         queries = texts.add(file.strings("query"))
-        good = tuple(texts.add(each) for each in file.lists("positive", str))
-        bad = tuple(texts.add(each) for each in file.lists("negative", str))
+        good, bad = (
+            tuple(texts.add(each[: folder.limit]) for each in file.lists(kind, str))
+            for kind in ("positive", "negative")
+        )
         for number, *sides in zip(file.lines, good, bad, strict=True):
             if not all(len(side) for side in sides):
                 raise DataError(f"{file.path}, line {number}: needs at least one text in 'positive' and in 'negative'.")

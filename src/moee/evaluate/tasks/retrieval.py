@@ -59,7 +59,7 @@ class RetrievalData(TaskData):
             elif folder.limit is None:
                 raise DataError(f"{at} 'query_id' is {query!r}, which queries does not hold.")
         judged = {document for documents in relevance.values() for document in documents}
-        kept = _kept_documents(document_ids, judged, folder.corpus_limit)
+        kept = _kept_documents(document_ids, judged, folder.documents)
         # mteb's joining of title and text
         whole = [
             f"{row.get('title') or ''} {text}".strip()

@@ -31,17 +31,18 @@ class SummarizationData(TaskData):
 
     @classmethod
     def read(cls, folder: TaskFolder) -> Self:
-        """Read articles, each with a rating for every machine summary."""
+        """Read articles, each with a rating for every machine summary; a limit bounds its summaries too."""
         file, texts = folder.scored(), Texts()
-        human = tuple(texts.add(each) for each in file.lists("human_summaries", str))
-        machine = tuple(texts.add(each) for each in file.lists("machine_summaries", str))
-        relevance = tuple(np.array(each, dtype=np.float64) for each in file.lists("relevance", (int, float)))
-        for number, summaries, ratings in zip(file.lines, machine, relevance, strict=True):
+        sides = (file.lists(f"{kind}_summaries", str) for kind in ("human", "machine"))
+        human, machine = (tuple(texts.add(each[: folder.limit]) for each in side) for side in sides)
+        listed = file.lists("relevance", (int, float))
+        for number, summaries, ratings in zip(file.lines, file.lists("machine_summaries", str), listed, strict=True):
             if len(summaries) != len(ratings):
                 raise DataError(
                     f"{file.path}, line {number}: {len(summaries)} machine_summaries, but field 'relevance' holds "
                     f"{len(ratings)} values."
                 )
+        relevance = tuple(np.array(each[: folder.limit], dtype=np.float64) for each in listed)
         return cls(folder.name, texts.all(), human, machine, relevance)
 
     def score(self, embed: Embed, *, seed: int = 42) -> TaskScore:
