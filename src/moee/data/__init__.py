@@ -1,4 +1,4 @@
-"""Texts that ship with the package: general sentences for calibration, and the sentences of `moee demo`.
+"""Texts that ship with the package: general sentences for calibration, the frequencies of words, and `moee demo`.
 
 Sources and licences: `ATTRIBUTION.md` beside this file, and each row of the calibration sentences.
 """
@@ -44,6 +44,17 @@ def calibration_texts() -> list[str]:
     Any prefix is a mixed sample. No sentence occurs in an evaluation set that the project uses.
     """
     return list(_calibration_texts())
+
+
+def document_frequencies() -> tuple[int, dict[str, int]]:
+    """Return a number of general English sentences, and in how many of them each word stands (2 or more).
+
+    Words are terms of `moee.method.lexical.words`.
+    """
+    raw = gzip.decompress(files(__name__).joinpath("document_frequencies.txt.gz").read_bytes())
+    number, *lines = raw.decode("utf-8").splitlines()
+    pairs = (line.split(" ") for line in lines)
+    return int(number), {word: int(count) for word, count in pairs}
 
 
 def demo_sentences() -> list[DemoSentence]:
