@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,22 @@ import numpy as np
 
 from moee.backends.base import Backend
 from moee.backends.checkpoint.support import LoadOptions
-from moee.backends.open import Opened, Source, backend_of, open_again, open_backend
+from moee.backends.open import Opened, Source, backend_of, open_backend
 from moee.data import calibration_texts
 from moee.engine import OnBatch, default_batch_tokens, views_of_texts
 from moee.errors import InputError
+from moee.keeping import Kept
 from moee.method import similarity as _similarity
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import Statistics
 from moee.method.config import EmbedderConfig, recipe_config
 from moee.method.explanation import Explanation, check_pair, explain_pair
+from moee.method.lexical import DocumentFrequencies
 from moee.method.pooling import PaddingSide
-from moee.method.saved import SavedEmbedder, is_saved_embedder, portable, read_embedder, write_embedder
-from moee.method.space import VectorSpace
+from moee.method.saved import SavedEmbedder, is_saved_embedder, portable, read_embedder
+from moee.method.space import VectorSpace, block_dims
 from moee.method.texts import check_sample, check_texts
-from moee.types import Array, Fusion, ModelInfo, Views, join_views
+from moee.types import Array, Fusion, ModelInfo, View, Views, join_views
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,7 +37,7 @@ logger = logging.getLogger("moee")
 _WITHOUT_STATISTICS = ("none", "batch")
 
 
-class MoEE:
+class MoEE(Kept):
     """Texts to vectors through a Mixture-of-Experts LLM (Li & Zhou, ICLR 2025, arXiv 2410.10814).
 
     A text's vector depends on the text and the configuration alone: not on its batch, its place, or its neighbours
@@ -54,11 +56,7 @@ class MoEE:
     """
 
     def __init__(self, backend: Backend, config: EmbedderConfig, *, batch_tokens: int | None = None) -> None:
-        self._backend = backend
-        self._config = config
-        self._batch_tokens = batch_tokens or default_batch_tokens(backend.info)
-        self._known = Statistics(backend.info)
-        self._source: Source | None = None
+        super().__init__(backend, config, batch_tokens=batch_tokens or default_batch_tokens(backend.info))
 
     @classmethod
     def from_pretrained(  # noqa: PLR0913 - each is a choice of its own that a caller names
@@ -131,7 +129,7 @@ class MoEE:
             config = saved.config
         config, known = config.replace(**settings), Statistics(backend.info)
         known.adopt(config, () if saved is None else saved.calibrations)
-        return cls(backend, config, batch_tokens=tokens)._beside(config, known, source)
+        return cls(backend, config, batch_tokens=tokens).beside(config, known, source)
 
     @classmethod
     def from_model(
@@ -199,9 +197,15 @@ class MoEE:
     def alpha(self) -> float:
         """The weight of RW in the sum: the configured number, or the closed form of the statistics in use.
 
-        `alpha="auto"` needs the statistics, so they are fitted if they are not known yet, as `encode` does.
+        A rule needs the statistics, so they are fitted if they are not known yet, as `encode` does.
         """
-        return self.space().alpha if self._config.alpha == "auto" else self._config.alpha
+        alpha = self._config.alpha
+        return alpha if isinstance(alpha, float) else self.space().alpha
+
+    @property
+    def dims(self) -> dict[View, int]:
+        """The parts of a vector and their lengths, in their order: `sum(model.dims.values())` is its width."""
+        return block_dims(self.info, self._config)
 
     def space(self, **changes: Any) -> VectorSpace:
         """Return the way from views to vectors, with statistics that are fitted if they are not known yet.
@@ -227,7 +231,7 @@ class MoEE:
         config = self._config.replace(**settings)
         if config.include_attention_routers != self._config.include_attention_routers:
             raise InputError("include_attention_routers is chosen when a model is loaded. Load it again to change it.")
-        return self._beside(config, self._known.copy(), self._source)
+        return self.beside(config, self._known.copy(), self._source)
 
     def with_statistics(self, config: EmbedderConfig, statistics: Sequence[Calibration]) -> MoEE:
         """Return another embedder over the same model in memory, which shares no statistics with this one.
@@ -241,12 +245,7 @@ class MoEE:
         """
         known = Statistics(self.info)
         known.adopt(config, statistics)
-        return self._beside(config, known, self._source)
-
-    def _beside(self, config: EmbedderConfig, known: Statistics, source: Source | None) -> MoEE:
-        other = MoEE(self._backend, config, batch_tokens=self._batch_tokens)
-        other._known, other._source = known, source
-        return other
+        return self.beside(config, known, self._source)
 
     def __repr__(self) -> str:
         info, config = self.info, self._config
@@ -261,6 +260,7 @@ class MoEE:
         texts: Iterable[str] | str,
         *,
         fusion: Fusion | None = None,
+        weights: Mapping[View, float] | None = None,
         alpha: float | None = None,
         prompt: str | None = None,
         normalize: bool | None = None,
@@ -270,7 +270,10 @@ class MoEE:
 
         Args:
             texts: A list, generator, Series or array of strings; a single string gives a single vector.
-            fusion: `"hs"`, `"rw"`, `"concat"` or `"sum"`; None is the configured one.
+            fusion: `"weighted"`, or of HS and RW alone `"hs"`, `"rw"`, `"concat"` or `"sum"`; None is the configured
+                one.
+            weights: What the cosine of every view counts, as `{"hs": 1, "lexical": 0.5}`; alone they choose
+                `"weighted"`. None is the configured ones.
             alpha: Weight of the routing weights in `"sum"`; None is the configured one.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
                 at first use, as the configured prompt's are.
@@ -278,8 +281,8 @@ class MoEE:
             show_progress_bar: Show a progress bar on stderr.
 
         Returns:
-            `(num_texts, dim)` float32; `(dim,)` for a single string. The cosine of two `"sum"` vectors is
-            `(cos_HS + alpha * cos_RW) / (1 + alpha)`.
+            `(num_texts, dim)` float32; `(dim,)` for a single string. The cosine of two vectors is the mean of the
+            views' cosines under the weights; that of two `"sum"` vectors `(cos_HS + alpha * cos_RW) / (1 + alpha)`.
 
         Raises:
             InputError: If there are no texts, a text is empty, or a name is unknown.
@@ -289,7 +292,7 @@ class MoEE:
         """
         # before minutes may go into fitting statistics
         batch = check_texts([texts] if isinstance(texts, str) else texts, on_empty=self._config.on_empty)
-        space = self.space(fusion=fusion, alpha=alpha, prompt=prompt, normalize=normalize)
+        space = self.space(fusion=fusion, weights=weights, alpha=alpha, prompt=prompt, normalize=normalize)
         vectors = space.vectors(self._views(batch, space.config, "Embedding" if show_progress_bar else None))
         return np.asarray(vectors[0]) if isinstance(texts, str) else vectors
 
@@ -321,7 +324,7 @@ class MoEE:
         on_batch: OnBatch | None = None,
         token_ids: Sequence[list[int]] | None = None,
     ) -> Views:
-        """Turn texts into their two views, before calibration and fusion.
+        """Turn texts into their views, before calibration and fusion.
 
         Args:
             texts: Texts as in `encode`; a single string gives views of one row.
@@ -348,7 +351,13 @@ class MoEE:
         )
 
     def fuse(
-        self, views: Views, *, fusion: Fusion | None = None, alpha: float | None = None, normalize: bool | None = None
+        self,
+        views: Views,
+        *,
+        fusion: Fusion | None = None,
+        weights: Mapping[View, float] | None = None,
+        alpha: float | None = None,
+        normalize: bool | None = None,
     ) -> Array:
         """Turn views of the configured prompt into vectors: the last step of `encode`, without the model.
 
@@ -357,16 +366,24 @@ class MoEE:
         Args:
             views: Views from `encode_views` of this embedder.
             fusion: See `encode`.
+            weights: See `encode`.
             alpha: See `encode`.
             normalize: See `encode`.
 
         Returns:
             `(num_texts, dim)` float32.
         """
-        return self.space(fusion=fusion, alpha=alpha, normalize=normalize).vectors(views)
+        return self.space(fusion=fusion, weights=weights, alpha=alpha, normalize=normalize).vectors(views)
 
     def explain(
-        self, a: str, b: str, *, fusion: Fusion | None = None, alpha: float | None = None, as_query: bool = False
+        self,
+        a: str,
+        b: str,
+        *,
+        fusion: Fusion | None = None,
+        weights: Mapping[View, float] | None = None,
+        alpha: float | None = None,
+        as_query: bool = False,
     ) -> Explanation:
         """Split the similarity of two texts into the parts that views, layers and experts add to it.
 
@@ -374,6 +391,7 @@ class MoEE:
             a: The first text.
             b: The second text.
             fusion: See `encode`.
+            weights: See `encode`.
             alpha: See `encode`. `Searcher.search` weighs by `Searcher.alpha`, that of documents.
             as_query: Embed `a` as `encode_query` does and `b` as `encode_document`; else both have the one prompt.
 
@@ -385,9 +403,10 @@ class MoEE:
             TextTypeError, TruncationError, NonFiniteActivationsError: As `encode`.
         """
         prompts = self._config.search_prompts() if as_query else (self._config.prompt,) * 2
-        check_pair(VectorSpace(self._with(fusion=fusion, alpha=alpha)))
+        changes = {"fusion": fusion, "weights": weights, "alpha": alpha}
+        check_pair(VectorSpace(self._with(**changes)))
         check_texts([a, b], on_empty=self._config.on_empty)
-        one, other = (self.space(fusion=fusion, alpha=alpha, prompt=prompt) for prompt in prompts)
+        one, other = (self.space(**changes, prompt=prompt) for prompt in prompts)
         if one.config == other.config:
             views = self._views([a, b], one.config, None)
         else:
@@ -402,12 +421,19 @@ class MoEE:
         """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.method.similarity`."""
         return _similarity.similarity_pairwise(a, b)
 
-    def calibrate(self, texts: Iterable[str] | None = None, *, show_progress_bar: bool = False) -> Calibration:
+    def calibrate(
+        self, texts: Iterable[str] | None = None, *, words: bool = True, show_progress_bar: bool = False
+    ) -> Calibration:
         """Fit frozen statistics on texts of your own; they need no labels. Used by every later `encode`.
+
+        They help where texts are compared in pairs, and harm where they are to be told apart in classes, for what tells
+        the classes of a corpus apart is frequent in it (docs: calibration, with figures).
 
         Args:
             texts: At least two different strings, each counted once; a few thousand that look like what will be
                 embedded are best, below a hundred there is a warning. None fits the built-in sentences again.
+            words: Also count how many of the texts hold each word, for the view `lexical`; False keeps the built-in
+                counts.
             show_progress_bar: Show a progress bar on stderr.
 
         Returns:
@@ -424,54 +450,13 @@ class MoEE:
         label = "builtin" if texts is None else "user"
         sample = calibration_texts() if texts is None else check_sample(texts, on_empty=self._config.on_empty)
         progress = "Calibrating" if show_progress_bar else None
+        counts = DocumentFrequencies.fit(sample) if words and texts is not None else None
         for prompt in self._config.prompts():
             config = self._config.replace(prompt=prompt)
-            self._known.put(config, self._fit(sample, config, label, progress))
+            self._known.put(config, self._fit(sample, config, label, progress, counts))
         found = self._known.get(self._config)
         assert found is not None, "the configured prompt is one of its prompts"
         return found
-
-    def save(self, folder: str | Path) -> None:
-        """Write the embedder: `config.json` and its statistics, never the weights.
-
-        Args:
-            folder: Created or replaced as a whole.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
-        name, revision = (self._source.name, self._source.options.revision) if self._source else (None, None)
-        statistics = self._known.of_all_prompts(self._config)
-        write_embedder(Path(folder), SavedEmbedder(name, revision, self.info.fingerprint, self._config, statistics))
-
-    def __copy__(self) -> MoEE:
-        """Return another embedder with the same settings and statistics, over the same model in memory."""
-        return self.with_settings()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> MoEE:
-        """Return another embedder that shares nothing with this one but the model in memory, which none changes."""
-        return self.with_settings()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the name of the model, how it was loaded, the configuration and the statistics; never weights.
-
-        Raises:
-            InputError: If the model is in memory alone.
-        """
-        if self._source is None:
-            raise InputError(
-                f"The embedder of {self.info.name!r} cannot be pickled or sent to another process: its model is in "
-                "memory alone. Save the model with save_pretrained(FOLDER) and open MoEE.from_pretrained(FOLDER)."
-            )
-        known = self._known.known()
-        return MoEE._again, (self._source, self.info.fingerprint, self._config, self._batch_tokens, known)
-
-    @classmethod
-    def _again(
-        cls, source: Source, fingerprint: str, config: EmbedderConfig, tokens: int, known: dict[str, Calibration]
-    ) -> MoEE:
-        embedder = cls(open_again(source, fingerprint), config, batch_tokens=tokens)
-        return embedder._beside(config, Statistics(embedder.info, known), source)
 
     def close(self) -> None:
         """Release the model. The embedder cannot be used afterwards."""
@@ -491,5 +476,14 @@ class MoEE:
             return None
         return self._known.builtin(config, lambda: self._fit(calibration_texts(), config, "builtin", "Calibrating"))
 
-    def _fit(self, texts: Sequence[str], config: EmbedderConfig, label: str, progress: str | None) -> Calibration:
-        return Calibration.fit(self._views(texts, config, progress), info=self.info, config=config, texts=label)
+    def _fit(
+        self,
+        texts: Sequence[str],
+        config: EmbedderConfig,
+        label: str,
+        progress: str | None,
+        words: DocumentFrequencies | None = None,
+    ) -> Calibration:
+        # every view that the prompt allows, so that the statistics serve any weights
+        views = self._views(texts, config, progress, with_tokens=config.prompt_tokens == "apart")
+        return Calibration.fit(views, info=self.info, config=config, texts=label, frequencies=words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -142,6 +143,7 @@ def views_of_texts(  # noqa: PLR0913 - the choices of one call
     projections: bool = False,
     on_batch: OnBatch | None = None,
     token_ids: Sequence[list[int]] | None = None,
+    with_tokens: bool = False,
 ) -> Views:
     """Run a backend over texts, as a configuration says.
 
@@ -154,6 +156,7 @@ def views_of_texts(  # noqa: PLR0913 - the choices of one call
         projections: Also give random projections of the routers' inputs.
         on_batch: Called after every batch with what it settled.
         token_ids: Token ids of the prompts, where they are known already.
+        with_tokens: Also capture the view `tokens` where the configuration gives it no weight.
 
     Raises:
         InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
@@ -174,13 +177,14 @@ def views_of_texts(  # noqa: PLR0913 - the choices of one call
 
         def finished(places: Sequence[int], views: Views) -> None:
             if on_batch is not None:
-                on_batch(places, views)
+                on_batch(places, replace(views, texts=tuple(checked[place] for place in places)))
             advance(len(places))
 
         try:
-            return compute_views(backend, sequences, plan, batch_tokens=batch_tokens, on_batch=finished)
+            views = compute_views(backend, sequences, plan, batch_tokens=batch_tokens, on_batch=finished)
         except NonFiniteActivationsError as error:
             raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
+        return replace(views, texts=tuple(checked))
 
 
 class _Rows:

@@ -6,7 +6,7 @@ Imports nothing of ours, and neither torch nor transformers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,10 +15,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 """A float32 array; its shape is given in each docstring."""
 
-View = Literal["hs", "rw"]
-"""Names of the views of a text, and so of the blocks of its vector."""
-Fusion = Literal["hs", "rw", "concat", "sum"]
-SearchFusion = Literal["hs", "rw", "sum"]
+View = Literal["hs", "rw", "tokens", "lexical"]
+"""Names of the views of a text, and so of the blocks of its vector, in their order there."""
+Fusion = Literal["weighted", "hs", "rw", "concat", "sum"]
+SearchFusion = Literal["weighted", "hs", "rw", "sum"]
 """Fusions whose cosine is a weighted mean of the views' own, so that an index can be asked with them."""
 Pooling = Literal["last_token", "mean", "weighted_mean"]
 Scoring = Literal["softmax", "native", "logits", "topk"]
@@ -30,6 +30,12 @@ PromptTokens = Literal["apart", "filled"]
 """Whether template and text are tokenised apart and joined, or as one filled string."""
 LayerChoice = Literal["all", "last"] | tuple[int, ...]
 """Layers that a view is made of. Negative numbers count from the end."""
+RoutingLayers = Literal["all", "last", "last_third"] | tuple[int, ...]
+"""Routers that a view is made of: `"last_third"` are the last of the MoE layers, rounded up."""
+AlphaRule = Literal["slope", "scale"]
+"""Rules that choose alpha from calibration texts without labels: the slope of the regression of cos_HS on cos_RW, or
+the ratio of their standard deviations, the closed form of what arXiv 2410.10814 v2 describes."""
+RoutingCalibration = Literal["whiten", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +101,19 @@ class CapturePlan:
         scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
         projections: Also return a seeded random projection of every router's input, as wide as the router: the control
             for the claim that a router knows more than any other linear map of what it reads.
+        tokens_layer: Decoder layer, counted from 0, whose output is averaged over each text's own tokens; None leaves
+            that view out.
+        text_span: How many tokens the template has before and after every text: what lies between is the text's own.
     """
 
     hidden_pooling: Pooling = "last_token"
     hidden_layers: LayerChoice = "last"
     routing_pooling: Pooling = "last_token"
-    routing_layers: LayerChoice = "all"
+    routing_layers: RoutingLayers = "all"
     scoring: Scoring = "softmax"
     projections: bool = False
+    tokens_layer: int | None = None
+    text_span: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,8 @@ class Activations:
         num_experts: Width of every router in `routing`.
         top_k: Experts used per token by every router in `routing`.
         projections: Random projections of the routers' inputs, in the shape of `routing`, if they were asked for.
+        tokens: `(batch, hidden_size)` float32, the mean of the output of `CapturePlan.tokens_layer` over each text's
+            own tokens, if it was asked for; a text without any is a row of zeros.
     """
 
     hidden_states: Array
@@ -127,11 +140,12 @@ class Activations:
     num_experts: tuple[int, ...]
     top_k: tuple[int, ...]
     projections: Array | None = None
+    tokens: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The two views of a set of texts, before calibration and fusion.
+    """The views of a set of texts, before calibration and fusion.
 
     Attributes:
         hidden_states: `(num_texts, hidden_size)` float32 (HS).
@@ -140,6 +154,9 @@ class Views:
         num_experts: Width of every router in `routing_weights`.
         projections: Random projections of the routers' inputs, in the shape of `routing_weights`: a control, present
             only if it was asked for.
+        tokens: `(num_texts, hidden_size)` float32, the mean of a middle layer over each text's own tokens; a row of
+            zeros where a text has none. Present only if it was asked for.
+        texts: The texts themselves, from which the lexical view is made; None where they are not known.
     """
 
     hidden_states: Array
@@ -147,6 +164,8 @@ class Views:
     layer_ids: tuple[int, ...]
     num_experts: tuple[int, ...]
     projections: Array | None = None
+    tokens: Array | None = None
+    texts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of texts."""
@@ -154,9 +173,13 @@ class Views:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Views:
         """Return the views of some of the texts, in the order of `rows`; a row may be taken more than once."""
-        projections = None if self.projections is None else self.projections[rows]
-        return Views(
-            self.hidden_states[rows], self.routing_weights[rows], self.layer_ids, self.num_experts, projections
+        return replace(
+            self,
+            hidden_states=self.hidden_states[rows],
+            routing_weights=self.routing_weights[rows],
+            projections=None if self.projections is None else self.projections[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+            texts=None if self.texts is None else tuple(self.texts[row] for row in rows),
         )
 
     def routing_layer(self, layer_id: int) -> Array:
@@ -178,9 +201,13 @@ def join_views(parts: Sequence[Views]) -> Views:
     Args:
         parts: Views, at least one, all with the routers of the same model. Projections are left out.
     """
+    tokens = [views.tokens for views in parts if views.tokens is not None]
+    texts = [views.texts for views in parts if views.texts is not None]
     return Views(
         np.concatenate([views.hidden_states for views in parts]),
         np.concatenate([views.routing_weights for views in parts]),
         parts[0].layer_ids,
         parts[0].num_experts,
+        tokens=np.concatenate(tokens) if len(tokens) == len(parts) else None,
+        texts=sum(texts, ()) if len(texts) == len(parts) else None,
     )

@@ -16,6 +16,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from moee.errors import CheckpointError, NonFiniteActivationsError, OutputError
 from moee.files.atomic import atomic_file, best_effort
 from moee.method.config import EmbedderConfig
 from moee.method.prompts import render
-from moee.method.routing import score_layers
+from moee.method.routing import chosen_layers, score_layers
 from moee.method.texts import counting_cuts
 from moee.progress import progress_bar
 from moee.types import Views
@@ -98,7 +99,7 @@ class ViewStore:
             except NonFiniteActivationsError as error:
                 text = list(missing.values())[error.row]  # of what was run; the caller counts what was given
                 raise NonFiniteActivationsError(row=list(texts).index(text), what=error.what, text=text) from error
-        return self._gather(folder, keys, config)
+        return replace(self._gather(folder, keys, config), texts=tuple(texts))
 
     def missing(self, texts: Sequence[str], config: EmbedderConfig) -> int:
         """Return how many different prompts of these texts are not in the cache."""
@@ -232,11 +233,8 @@ class ViewStore:
                         rows
                     ]
         info, routing = self._embedder.info, found["routing"]
-        sites = [
-            place
-            for place, layer in enumerate(info.layer_ids)
-            if _is_wanted(layer, config, info.layer_ids, info.num_layers)
-        ]
+        layers = chosen_layers(config.routing_layers, info.layer_ids, info.num_layers)
+        sites = [place for place, layer in enumerate(info.layer_ids) if layer in layers]
         layer_ids = tuple(info.layer_ids[site] for site in sites)
         num_experts = tuple(info.num_experts[site] for site in sites)
         if config.routing_pooling == "last_token" and sites:
@@ -253,14 +251,6 @@ def _capture_settings(config: EmbedderConfig, *, strict: bool) -> dict[str, Any]
     settings["scoring"] = "logits" if config.routing_pooling == "last_token" else config.scoring
     lenient = {"truncate": "warn", "on_empty": "encode"}
     return {**settings, **({name: getattr(config, name) for name in lenient} if strict else lenient)}
-
-
-def _is_wanted(layer: int, config: EmbedderConfig, routed: Sequence[int], num_layers: int) -> bool:
-    if config.routing_layers == "all":
-        return True
-    if config.routing_layers == "last":
-        return layer == max(routed)
-    return layer in {number % num_layers for number in config.routing_layers}
 
 
 def _keys(texts: Sequence[str], config: EmbedderConfig) -> list[bytes]:

@@ -13,11 +13,19 @@ from moee.errors import CalibrationError, InputError, NonFiniteActivationsError,
 from moee.method.calibration import FROZEN_METHODS, SPECTRAL_DIRECTIONS, Calibration
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import unit
+from moee.method.lexical import DocumentFrequencies
 from moee.method.moments import cosine_slope, inverse_deviation, leading_directions, mean_and_variance
-from moee.types import CalibrationMethod, ModelInfo, Views
+from moee.types import Array, CalibrationMethod, ModelInfo, Views
 
 HIDDEN, EXPERTS = 64, (4, 8, 4)
 CONFIG = EmbedderConfig(gamma=0.5)
+
+
+def applied(statistics: Calibration, views: Views, method: CalibrationMethod) -> tuple[Array, Array]:
+    blocks = statistics.apply(views, CONFIG.replace(calibration=method))
+    return blocks["hs"], blocks["rw"]
+
+
 INFO = ModelInfo("a-model", "f1", "fake", HIDDEN, 4, (0, 1, 3), EXPERTS, (2, 2, 2), "softmax", None, "float32", "cpu")
 
 
@@ -41,7 +49,7 @@ def calibration(views: Views) -> Calibration:
 
 
 def test_zscore_centres_and_scales_every_dimension(views: Views, calibration: Calibration) -> None:
-    hidden, _ = calibration.apply(views, "zscore")
+    hidden, _ = applied(calibration, views, "zscore")
     np.testing.assert_allclose(hidden.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(hidden.std(axis=0, ddof=1), 1, atol=1e-3)
 
@@ -53,16 +61,16 @@ def test_spectral_is_the_formula_of_the_docstring(views: Views, calibration: Cal
     values, vectors = values[::-1], vectors[:, ::-1]
     k = min(SPECTRAL_DIRECTIONS, HIDDEN // 8)
     factors = (np.maximum(values, values[k]) / values[k]) ** -0.25
-    hidden, _ = calibration.apply(views, "spectral")
+    hidden, _ = applied(calibration, views, "spectral")
     np.testing.assert_allclose(unit(hidden), unit(((z @ vectors) * factors) @ vectors.T), atol=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0])
 def test_gamma_goes_from_zscore_to_whitened_leading_directions(views: Views, gamma: float) -> None:
     fitted = Calibration.fit(views, info=INFO, config=CONFIG.replace(gamma=gamma))
-    hidden, _ = fitted.apply(views, "spectral")
+    hidden, _ = applied(fitted, views, "spectral")
     if gamma == 0:
-        np.testing.assert_allclose(hidden, fitted.apply(views, "zscore")[0], atol=1e-4)
+        np.testing.assert_allclose(hidden, applied(fitted, views, "zscore")[0], atol=1e-4)
     else:
         values = np.linalg.eigvalsh(np.cov(hidden.T))[::-1]
         np.testing.assert_allclose(values[: HIDDEN // 8], values[0], rtol=1e-3)
@@ -72,13 +80,13 @@ def test_gamma_goes_from_zscore_to_whitened_leading_directions(views: Views, gam
 def test_blocks_have_mean_squared_length_of_their_dimension(
     views: Views, calibration: Calibration, method: CalibrationMethod
 ) -> None:
-    hidden, routing = calibration.apply(views, method)
+    hidden, routing = applied(calibration, views, method)
     assert np.square(hidden).sum(axis=1).mean() == pytest.approx(HIDDEN, rel=0.01)
     assert np.square(routing).sum(axis=1).mean() == pytest.approx(sum(EXPERTS), rel=0.01)
 
 
 def test_routing_is_centred_and_keeps_the_proportions_of_its_experts(views: Views, calibration: Calibration) -> None:
-    _, routing = calibration.apply(views, "zscore")
+    _, routing = applied(calibration, views, "zscore")
     np.testing.assert_allclose(routing.mean(axis=0), 0, atol=1e-4)
     ratio = routing.std(axis=0) / views.routing_weights.astype(np.float64).std(axis=0)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
@@ -87,12 +95,12 @@ def test_routing_is_centred_and_keeps_the_proportions_of_its_experts(views: View
 @pytest.mark.parametrize("method", FROZEN_METHODS)
 def test_a_text_does_not_depend_on_its_neighbours(calibration: Calibration, method: CalibrationMethod) -> None:
     others = make_views(5, seed=3)
-    together = calibration.apply(others, method)
+    together = applied(calibration, others, method)
     for row in range(5):
         alone = Views(
             others.hidden_states[row : row + 1], others.routing_weights[row : row + 1], others.layer_ids, EXPERTS
         )
-        for one, all_rows in zip(calibration.apply(alone, method), together, strict=True):
+        for one, all_rows in zip(applied(calibration, alone, method), together, strict=True):
             np.testing.assert_allclose(one[0], all_rows[row], atol=1e-5)
 
 
@@ -103,7 +111,7 @@ def test_alpha_is_the_slope_of_one_cosine_on_the_other(
     # routing that follows the hidden states, so that the slope is not zero
     follows = Views(views.hidden_states, views.hidden_states[:, : sum(EXPERTS)], views.layer_ids, EXPERTS)
     fitted = Calibration.fit(follows, info=INFO, config=CONFIG)
-    hidden, routing = (unit(block).astype(np.float64) for block in fitted.apply(follows, method))
+    hidden, routing = (unit(block).astype(np.float64) for block in applied(fitted, follows, method))
     pairs = np.triu_indices(len(views), 1)
     x, y = (routing @ routing.T)[pairs], (hidden @ hidden.T)[pairs]
     slope = np.corrcoef(x, y)[0, 1] * y.std() / x.std()
@@ -119,7 +127,11 @@ def test_file_round_trip_keeps_the_vectors(views: Views, calibration: Calibratio
     for name in ("num_experts", "gamma", "alphas", "num_texts", "texts", "model", "fingerprint", "view_key"):
         assert getattr(loaded, name) == getattr(calibration, name)
     for method in FROZEN_METHODS:
-        for a, b in zip(loaded.apply(views, method), calibration.apply(views, method), strict=True):
+        for a, b in zip(
+            applied(loaded, views, method),
+            applied(calibration, views, method),
+            strict=True,
+        ):
             np.testing.assert_allclose(a, b, atol=1e-4)
 
 
@@ -159,12 +171,12 @@ def test_statistics_of_another_view_are_refused(
 def test_views_of_another_width_are_refused(views: Views, calibration: Calibration) -> None:
     narrow = Views(views.hidden_states[:, :32], views.routing_weights, views.layer_ids, EXPERTS)
     with pytest.raises(CalibrationError, match=r"\(64, \(4, 8, 4\)\).*\(32, "):
-        calibration.apply(narrow, "zscore")
+        applied(calibration, narrow, "zscore")
 
 
 def test_methods_without_statistics_are_refused(views: Views, calibration: Calibration) -> None:
     with pytest.raises(UnknownNameError, match="spectral, zscore"):
-        calibration.apply(views, "batch")
+        applied(calibration, views, "batch")
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -178,7 +190,7 @@ def test_few_texts_still_give_finite_vectors(count: int) -> None:
     fitted = Calibration.fit(make_views(count), info=INFO, config=CONFIG)
     for method in FROZEN_METHODS:
         assert np.isfinite(fitted.alpha(method))
-        for block in fitted.apply(make_views(20, seed=5), method):
+        for block in applied(fitted, make_views(20, seed=5), method):
             assert np.isfinite(block).all()
 
 
@@ -188,17 +200,17 @@ def test_constant_dimensions_and_layers_become_zero(views: Views) -> None:
     routing[:, 4:12] = 0.125
     fitted = Calibration.fit(Views(hidden, routing, views.layer_ids, EXPERTS), info=INFO, config=CONFIG)
     for method in FROZEN_METHODS:
-        h, r = fitted.apply(views, method)
+        h, r = applied(fitted, views, method)
         assert not r[:, 4:12].any()
         assert np.isfinite(h).all()
-    assert not fitted.apply(views, "zscore")[0][:, 7].any()
+    assert not applied(fitted, views, "zscore")[0][:, 7].any()
 
 
 def test_routers_that_never_change_get_no_weight(views: Views) -> None:
     still = Views(views.hidden_states, np.full_like(views.routing_weights, 0.25), views.layer_ids, EXPERTS)
     fitted = Calibration.fit(still, info=INFO, config=CONFIG)
     assert fitted.alpha("spectral") == 0.0
-    assert not fitted.apply(still, "spectral")[1].any()
+    assert not applied(fitted, still, "spectral")[1].any()
 
 
 def test_nan_is_never_fitted_and_the_text_is_named(views: Views) -> None:
@@ -258,3 +270,54 @@ def test_views_that_are_all_equal_are_refused() -> None:
     views = fake.encode_views(["The same line."] * 3)
     with pytest.raises(InputError, match="at least 2 different texts, and all 3 have the same hidden state"):
         Calibration.fit(views, info=fake.info, config=fake.config)
+
+
+def test_whitened_routing_gives_every_layer_the_same_length_and_no_direction_more(views: Views) -> None:
+    config = CONFIG.replace(routing_calibration="whiten")
+    fitted = Calibration.fit(views, info=INFO, config=config)
+    routing = fitted.apply(views, config)["rw"]
+    ends = np.cumsum(EXPERTS)
+    for start, end in zip((0, *ends[:-1]), ends, strict=True):
+        layer = routing[:, start:end].astype(np.float64)
+        length = np.linalg.norm(layer, axis=1).mean()
+        assert length == pytest.approx(np.sqrt(sum(EXPERTS) / len(EXPERTS)), rel=1e-3)
+        values = np.linalg.eigvalsh(np.cov(layer.T))
+        assert values[-1] <= 1.001 * values[0] or values[0] < values[-1]  # floored directions may be shorter
+        assert np.median(values) == pytest.approx(values[-1], rel=1e-3)
+
+
+def test_a_layer_whose_routing_never_changes_is_zero_when_whitened(views: Views) -> None:
+    routing = views.routing_weights.copy()
+    routing[:, :4] = 0.25
+    config = CONFIG.replace(routing_calibration="whiten")
+    still = Views(views.hidden_states, routing, views.layer_ids, EXPERTS)
+    block = Calibration.fit(still, info=INFO, config=config).apply(still, config)["rw"]
+    assert not block[:, :4].any()
+    assert block[:, 4:].any(axis=0).all()
+
+
+def test_alpha_by_scale_is_the_ratio_of_deviations(calibration: Calibration, views: Views) -> None:
+    hidden, routing = (unit(block).astype(np.float64) for block in applied(calibration, views, "zscore"))
+    pairs = np.triu_indices(len(views), 1)
+    ratio = (hidden @ hidden.T)[pairs].std() / (routing @ routing.T)[pairs].std()
+    assert calibration.alpha("zscore", "scale") == pytest.approx(ratio, rel=1e-4)
+
+
+def test_statistics_keep_their_tokens_and_words(tmp_path: Path, views: Views) -> None:
+    tokens = views.hidden_states[:, ::-1].copy()
+    tokens[3] = 0
+    texts = tuple(f"word{number % 7} and others" for number in range(len(views)))
+    config = EmbedderConfig(calibration="zscore", prompt_tokens="apart").replace(weights={"tokens": 1, "lexical": 1})
+    more = dataclasses.replace(views, tokens=tokens, texts=texts)
+    fitted = Calibration.fit(more, info=INFO, config=config, frequencies=DocumentFrequencies.fit(texts))
+    fitted.save(tmp_path / "c.safetensors")
+    loaded = Calibration.load(tmp_path / "c.safetensors")
+    before, after = (each.apply(more, config) for each in (fitted, loaded))
+    assert list(after) == ["hs", "rw", "tokens", "lexical"]
+    for view, block in after.items():
+        np.testing.assert_array_equal(block, before[view])
+    assert not after["tokens"][3].any()
+    assert loaded.digest() == fitted.digest()
+    builtin = Calibration.fit(more, info=INFO, config=config)
+    assert builtin.digest() != fitted.digest()
+    assert not np.array_equal(builtin.apply(more, config)["lexical"], after["lexical"])

@@ -52,7 +52,7 @@ def test_unknown_recipe_suggests_close_matches() -> None:
         ("cleaning", True, "Unknown cleaning True"),
         ("alpha", -0.5, "alpha is -0.5; it must be a number from 0 to"),
         ("alpha", float("nan"), "alpha is nan"),
-        ("alpha", "atuo", "alpha is 'atuo'; it must be \"auto\" or a number"),
+        ("alpha", "atuo", 'alpha is .atuo.; it must be "slope", "scale" or a number'),
         ("gamma", 1.5, "gamma is 1.5"),
         ("gamma", None, "gamma is None"),
         ("batch_size", 0, "batch_size is 0; it must be a whole number, 1 or larger"),
@@ -92,7 +92,7 @@ def test_json_round_trip(config: EmbedderConfig) -> None:
 
 
 def test_json_of_a_newer_version_is_refused() -> None:
-    with pytest.raises(InputError, match="format version 99; this program reads versions 1 to 1"):
+    with pytest.raises(InputError, match="format version 99; this program reads versions 1 to 2"):
         EmbedderConfig.from_json('{"format_version": 99}')
 
 

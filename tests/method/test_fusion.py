@@ -116,7 +116,7 @@ def test_what_is_no_alpha_is_shown(alpha: Any) -> None:
 
 def test_every_fusion_has_a_row_and_those_that_weigh_cosines_can_be_searched() -> None:
     assert tuple(FUSIONS) == get_args(Fusion)
-    weighted = [name for name, row in FUSIONS.items() if row.weights is not None or len(row.views) == 1]
+    weighted = [n for n, row in FUSIONS.items() if row.is_named or row.weights is not None or len(row.views) == 1]
     assert sorted(weighted) == sorted(get_args(SearchFusion))
 
 
@@ -132,7 +132,7 @@ def test_what_the_cosine_of_each_view_counts(
 
 
 def test_blocks_at_their_own_scale_have_no_weights() -> None:
-    with pytest.raises(InputError, match=r"fusion='concat' cannot be searched.*Use hs, rw, sum\."):
+    with pytest.raises(InputError, match=r"fusion='concat' cannot be searched.*Use weighted, hs, rw, sum\."):
         cosine_weights("concat", 1.0)
     with pytest.raises(UnknownNameError, match="Did you mean 'sum'"):
         cosine_weights("summ", 1.0)

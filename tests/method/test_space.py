@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -13,8 +14,8 @@ from moee.errors import CalibrationError, InputError
 from moee.method.calibration import batch_standardise
 from moee.method.config import RECIPES, EmbedderConfig
 from moee.method.fusion import VIEWS, join_blocks, query_vector, unit
-from moee.method.space import VectorSpace
-from moee.types import CalibrationMethod, Fusion, Views
+from moee.method.space import VectorSpace, block_dims
+from moee.types import CalibrationMethod, Fusion, View, Views
 
 TEXTS = [f"sentence {number} about {word}" for number, word in enumerate(("cats", "dogs", "ships", "tea", "snow"))]
 FROZEN: tuple[CalibrationMethod, ...] = ("none", "zscore", "spectral")
@@ -37,11 +38,11 @@ def test_blocks_have_names_an_order_and_the_calibration_of_the_space(
     model: MoEE, views: Views, calibration: CalibrationMethod
 ) -> None:
     blocks = model.space(calibration=calibration).blocks(views)
-    assert tuple(blocks) == VIEWS == ("hs", "rw")
+    assert tuple(blocks) == ("hs", "rw")
     expected = (views.hidden_states, views.routing_weights)
     if calibration != "none":
         assert model.calibration is not None
-        expected = model.calibration.apply(views, calibration)
+        expected = tuple(model.calibration.apply(views, model.config.replace(calibration=calibration)).values())
     for found, wanted in zip(blocks.values(), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 
@@ -60,7 +61,7 @@ def test_vectors_are_those_of_encode_to_the_last_bit(
     )
 
 
-@pytest.mark.parametrize("fusion", get_args(Fusion))
+@pytest.mark.parametrize("fusion", ["hs", "rw", "concat", "sum"])
 def test_the_formulas_of_the_four_fusions(model: MoEE, views: Views, fusion: Fusion) -> None:
     space = model.space(fusion=fusion, alpha=0.7)
     h, r = space.blocks(views).values()
@@ -92,6 +93,7 @@ def test_weights_are_the_configured_ones_unless_others_are_named(model: MoEE) ->
     assert space.weights() == {"hs": 1.0, "rw": 0.25}
     assert space.weights(alpha=2) == {"hs": 1.0, "rw": 2.0}
     assert space.weights("rw") == {"hs": 0.0, "rw": 1.0}
+    assert space.weights(weights={"lexical": 2, "hs": 1, "rw": 0}) == {"hs": 1.0, "lexical": 2.0}
     with pytest.raises(InputError, match="fusion='concat' cannot be searched"):
         space.weights("concat")
 
@@ -148,3 +150,39 @@ def test_a_number_of_numpy_weighs_as_the_same_plain_number(model: MoEE) -> None:
     assert model.with_settings(alpha=np.float64(0.25)).alpha == 0.25
     with pytest.raises(InputError, match="alpha is True"):
         model.encode(TEXTS, alpha=True)
+
+
+def test_the_cosine_of_weighted_vectors_is_the_weighted_mean_of_the_views_cosines(model: MoEE, views: Views) -> None:
+    weights: dict[View, float] = {"hs": 1, "rw": 0.3, "lexical": 2}
+    space = model.space(weights=weights)
+    vectors = space.vectors(views)
+    cosines = {view: block @ block.T for view, block in space.units(views).items()}
+    expected = sum(weight * cosines[view] for view, weight in weights.items()) / 3.3
+    np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-5)
+    assert space.dims(views) == block_dims(model.info, space.config) == model.with_settings(weights=weights).dims
+    assert vectors.shape[1] == sum(space.dims(views).values())
+
+
+def test_the_other_views_carry_a_text_without_a_word(model: MoEE) -> None:
+    space = model.space(weights={"hs": 1, "lexical": 3})
+    vectors = space.vectors(model.encode_views(["...", TEXTS[0]]))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    hidden = space.replace(fusion="hs").vectors(model.encode_views(["...", TEXTS[0]]))
+    assert vectors[0] @ vectors[1] == pytest.approx(0.5 * hidden[0] @ hidden[1], abs=1e-5)  # sqrt(1 / (1 + 3))
+
+
+def test_weights_alone_choose_the_weighted_fusion_and_alpha_alone_the_sum() -> None:
+    config = EmbedderConfig().replace(weights={"hs": 1, "lexical": 1})
+    assert config.fusion == "weighted"
+    assert config.views == ("hs", "lexical")
+    assert config.replace(alpha=0.5).fusion == "sum"
+    assert config.replace(fusion="hs", weights={"rw": 1}).fusion == "hs"
+
+
+def test_a_view_that_was_not_captured_is_named(views: Views) -> None:
+    space = VectorSpace(EmbedderConfig(calibration="none", fusion="weighted", weights={"lexical": 1}))
+    with pytest.raises(InputError, match="hold no texts"):
+        space.vectors(replace(views, texts=None))
+    apart = VectorSpace(EmbedderConfig(calibration="none", prompt_tokens="apart").replace(weights={"tokens": 1}))
+    with pytest.raises(InputError, match="without the view 'tokens'"):
+        apart.vectors(views)

@@ -14,7 +14,7 @@ import numpy as np
 from moee.backends.base import closed
 from moee.errors import InputError
 from moee.method.prompts import TemplateParts, TextParts
-from moee.method.routing import score_experts
+from moee.method.routing import chosen_layers, score_experts
 from moee.types import Activations, CapturePlan, ModelInfo
 
 _HIDDEN_SIZE = 16
@@ -74,7 +74,7 @@ class FakeBackend:
     def forward(self, sequences: Sequence[Sequence[int]], plan: CapturePlan) -> Activations:
         """Draw the activations of one batch."""
         self._check_open()
-        layers = self._routing_layers(plan)
+        layers = chosen_layers(plan.routing_layers, range(_LAYERS), _LAYERS)
         drawn = np.stack([_draw(sequence) for sequence in sequences])
         hidden, routers = drawn[:, :_HIDDEN_SIZE], drawn[:, _HIDDEN_SIZE:].reshape(len(sequences), _LAYERS, _EXPERTS)
         routing = routers[:, layers]
@@ -90,17 +90,6 @@ class FakeBackend:
             top_k=(_TOP_K,) * len(layers),
             projections=(hidden @ _RANDOM_MAP[:, layers].reshape(_HIDDEN_SIZE, -1)) if plan.projections else None,
         )
-
-    @staticmethod
-    def _routing_layers(plan: CapturePlan) -> tuple[int, ...]:
-        if plan.routing_layers == "all":
-            return tuple(range(_LAYERS))
-        if plan.routing_layers == "last":
-            return (_LAYERS - 1,)
-        layers = sorted({number % _LAYERS for number in plan.routing_layers if -_LAYERS <= number < _LAYERS})
-        if len(layers) != len(plan.routing_layers):
-            raise InputError(f"routing_layers {plan.routing_layers} have no router. Layers with routers: [0, 1].")
-        return tuple(layers)
 
     def close(self) -> None:
         """Refuse all work from now on, as a backend with weights does."""

@@ -6,7 +6,7 @@ standardises over the batches of each encode call, as the original code does, so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -130,7 +130,7 @@ def with_source(views: Views, setting: Setting) -> Views:
         raise InputError(
             "These views hold no random projections of the routers' inputs. They exist for last-token pooling."
         )
-    return Views(views.hidden_states, views.projections, views.layer_ids, views.num_experts, views.projections)
+    return replace(views, routing_weights=views.projections)
 
 
 def embed_under(views: Views, setting: Setting, space: VectorSpace) -> Embed:

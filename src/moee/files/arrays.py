@@ -43,6 +43,7 @@ def read_arrays(  # noqa: PLR0913 - what a kind of file is, said once by each
     error: type[CalibrationError | CheckpointError],
     advice: str,
     optional: Mapping[str, Any] = MappingProxyType({}),
+    optional_arrays: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Read what `write_arrays` wrote.
 
@@ -51,10 +52,11 @@ def read_arrays(  # noqa: PLR0913 - what a kind of file is, said once by each
         kind: What it was written as.
         arrays: Names of the arrays that it must hold.
         facts: Names of the facts that it must hold.
-        version: Format that this program reads.
+        version: Newest format that this program reads.
         error: Raised if the file cannot be used.
         advice: What to do then, a sentence.
         optional: Facts that older files lack, with their values there.
+        optional_arrays: Arrays that a file may hold; those that it lacks are left out.
 
     Returns:
         The values of all names.
@@ -66,14 +68,15 @@ def read_arrays(  # noqa: PLR0913 - what a kind of file is, said once by each
         found: dict[str, Any] = load_file(path)
         with safe_open(path, framework="numpy") as handle:
             about = parse_json((handle.metadata() or {})[f"moee_{kind}"], "Its description")
-        if about["format_version"] == version:
-            values = {name: found[name] for name in arrays} | {name: about[name] for name in facts}
+        if about["format_version"] in range(1, version + 1):
+            held = [*arrays, *(name for name in optional_arrays if name in found)]
+            values = {name: found[name] for name in held} | {name: about[name] for name in facts}
             return values | {name: about.get(name, value) for name, value in optional.items()}
     except (OSError, SafetensorError, KeyError, TypeError, InputError) as cause:
         raise error(
             f"{str(path)!r} is not a readable {kind} file ({type(cause).__name__}: {cause}). {advice}"
         ) from cause
     raise error(
-        f"{str(path)!r} has {kind} format {about['format_version']!r}; this program reads format {version}. "
+        f"{str(path)!r} has {kind} format {about['format_version']!r}; this program reads formats up to {version}. "
         f"Update moee, or: {advice}"
     )

@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from dataclasses import replace as _replace
 from numbers import Real
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from moee.errors import InputError, UnknownNameError, check_choice
 from moee.files.json import parse_json
-from moee.method.fusion import check_alpha
+from moee.method.fusion import DEFAULT_WEIGHTS, VIEWS, check_alpha, check_weights, fusion_views
+from moee.method.lexical import check_dim
 from moee.method.prompts import resolve_prompt
+from moee.method.routing import layer_number
 from moee.types import (
+    AlphaRule,
     CalibrationMethod,
     CapturePlan,
     Cleaning,
@@ -26,12 +29,18 @@ from moee.types import (
     Fusion,
     LayerChoice,
     Pooling,
+    PromptTokens,
+    RoutingCalibration,
+    RoutingLayers,
     Scoring,
     Truncate,
+    View,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the JSON form. It rises when a file of this version could be misread by an older program."""
+
+DEFAULT_LEXICAL_DIM = 2048
 
 _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -43,8 +52,24 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "calibration": get_args(CalibrationMethod),
         "on_empty": get_args(EmptyText),
         "truncate": get_args(Truncate),
+        "prompt_tokens": get_args(PromptTokens),
+        "routing_calibration": get_args(RoutingCalibration),
     }
 )
+_NAMED_LAYERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"hidden_layers": ("all", "last"), "routing_layers": ("all", "last", "last_third")}
+)
+_BEFORE_VERSION_2: Mapping[str, Any] = MappingProxyType(
+    {
+        "fusion": "sum",
+        "alpha": "slope",
+        "calibration": "spectral",
+        "prompt_tokens": "filled",
+        "routing_layers": "all",
+        "routing_calibration": "scale",
+    }
+)
+"""What a file of version 1 means where it says nothing: the defaults of the program that wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +88,22 @@ class EmbedderConfig:
         routing_layers: MoE layers that are used, by decoder layer.
         include_attention_routers: Also use routers inside attention, in models that have them.
         scoring: How router logits become routing weights.
-        fusion: View that is returned, or how the two are combined.
-        alpha: Weight of the routing weights in `fusion="sum"`. `"auto"` is the closed form of
-            `moee.method.calibration`; without frozen statistics it is 1.0, the constant of the original code.
+        fusion: `"weighted"` combines named views by `weights`; `"hs"`, `"rw"`, `"concat"` and `"sum"` are those of
+            arXiv 2410.10814, of HS and RW alone.
+        weights: What the cosine of every view counts in `fusion="weighted"`; a view that is not named counts 0.
+        alpha: Weight of the routing weights in `fusion="sum"`: a number, or a rule that chooses it from the frozen
+            statistics (`"slope"` or `"scale"`, see `moee.method.calibration`; without statistics it is 1.0, the
+            constant of the original code).
         calibration: `"zscore"` and `"spectral"` use frozen statistics; `"batch"` standardises over the batch at hand
             as the original code does, so that a text's vector depends on its neighbours; `"none"` does nothing.
         gamma: Strength of `"spectral"`: 0 is `"zscore"`, 1 whitens the leading directions.
+        routing_calibration: `"whiten"` centres and whitens the routing weights within each layer, and lets all layers
+            count alike; `"scale"` gives all experts one scale.
+        prompt_tokens: `"apart"` turns template and text into tokens apart, so that the template's are the same for
+            every text; `"filled"` tokenises the filled template, where the text's end may merge with it.
+        tokens_layer: Decoder layer whose output the view `tokens` averages over a text's own tokens; `"middle"` is the
+            one in the middle, negative numbers count from the end.
+        lexical_dim: Width of the lexical block, into which words are hashed.
         batch_size: Texts in a batch under `calibration="batch"`; nothing else depends on it.
         on_empty: What to do with a text that is empty or only whitespace.
         truncate: What to do with a text over the limit. `"warn"` cuts it and says so; `"end"` cuts it.
@@ -88,13 +123,18 @@ class EmbedderConfig:
     hidden_pooling: Pooling = "last_token"
     hidden_layers: LayerChoice = "last"
     routing_pooling: Pooling = "last_token"
-    routing_layers: LayerChoice = "all"
+    routing_layers: RoutingLayers = "all"
     include_attention_routers: bool = False
     scoring: Scoring = "softmax"
     fusion: Fusion = "sum"
-    alpha: float | Literal["auto"] = "auto"
+    weights: Mapping[View, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS), hash=False)
+    alpha: float | AlphaRule = "slope"
     calibration: CalibrationMethod = "spectral"
     gamma: float = 1.0
+    routing_calibration: RoutingCalibration = "scale"
+    prompt_tokens: PromptTokens = "filled"
+    tokens_layer: int | Literal["middle"] = "middle"
+    lexical_dim: int = DEFAULT_LEXICAL_DIM
     batch_size: int = 128
     on_empty: EmptyText = "error"
     truncate: Truncate = "warn"
@@ -112,21 +152,32 @@ class EmbedderConfig:
             _check_bool(name, getattr(self, name))
         for name in ("hidden_layers", "routing_layers"):
             # JSON has no tuples; a list that came from a file must compare equal to what was saved.
-            object.__setattr__(self, name, _checked_layers(name, getattr(self, name)))
+            object.__setattr__(self, name, _checked_layers(name, getattr(self, name), _NAMED_LAYERS[name]))
         # numbers of numpy become plain ones: both are written as JSON, and gamma is part of a key
-        if self.alpha != "auto":
-            object.__setattr__(self, "alpha", check_alpha(_number("alpha", self.alpha, '"auto" or a number')))
+        object.__setattr__(self, "weights", check_weights(self.weights))
+        object.__setattr__(self, "alpha", _checked_alpha(self.alpha))
         object.__setattr__(self, "gamma", _number("gamma", self.gamma, "a number"))
         if not 0 <= self.gamma <= 1:
             raise InputError(
                 f"gamma is {self.gamma!r}; it must lie between 0 (as zscore) and 1 (whiten the leading directions)."
             )
         _check_count("batch_size", self.batch_size)
+        _check_count("lexical_dim", self.lexical_dim)
+        check_dim(self.lexical_dim)
+        _check_tokens_layer(self.tokens_layer)
+        if self.prompt_tokens == "filled" and "tokens" in self.views:
+            raise InputError(
+                "The view 'tokens' needs prompt_tokens='apart': in a filled template a text's own tokens cannot be "
+                "told from the template's. Or leave it out of weights."
+            )
         if self.max_length is not None:
             _check_count("max_length", self.max_length)
 
     def replace(self, **changes: Any) -> EmbedderConfig:
         """Return a copy with some values changed.
+
+        Weights alone also choose `fusion="weighted"`, and alpha alone leaves it for `"sum"`: neither would count
+        otherwise.
 
         Args:
             **changes: Any of the attributes. Typed `Any` because each attribute has a type of its own; every value is
@@ -137,7 +188,22 @@ class EmbedderConfig:
             InputError: If a value cannot be used.
         """
         _check_keys(changes)
+        if "fusion" not in changes:
+            if "weights" in changes:
+                changes["fusion"] = "weighted"
+            elif "alpha" in changes and self.fusion == "weighted":
+                changes["fusion"] = "sum"
         return _replace(self, **changes)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that a text's vector is made of, in their order there."""
+        return fusion_views(self.fusion, self.weights)
+
+    @property
+    def captured(self) -> tuple[View, ...]:
+        """The views that are computed: HS and RW come from every pass, the others are added where they count."""
+        return tuple(view for view in VIEWS if view in ("hs", "rw") or view in self.views)
 
     def check_alone(self, done: str) -> None:
         """Refuse a configuration under which a text has no vector of its own.
@@ -163,11 +229,15 @@ class EmbedderConfig:
         """Return the prompts of a query and of documents: the main one where there is none of their own."""
         return self.query_prompt or self.prompt, self.document_prompt or self.prompt
 
-    def capture_plan(self, *, projections: bool = False) -> CapturePlan:
-        """Return which rows of a forward pass the two views are made of.
+    def capture_plan(
+        self, *, projections: bool = False, tokens_layer: int | None = None, text_span: tuple[int, int] = (0, 0)
+    ) -> CapturePlan:
+        """Return which rows of a forward pass the views are made of.
 
         Args:
             projections: Also capture the control for the routing weights.
+            tokens_layer: Decoder layer of the view `tokens`, from `middle_layer`; None leaves it out.
+            text_span: How many tokens the template has before and after every text.
         """
         return CapturePlan(
             hidden_pooling=self.hidden_pooling,
@@ -176,10 +246,22 @@ class EmbedderConfig:
             routing_layers=self.routing_layers,
             scoring=self.scoring,
             projections=projections,
+            tokens_layer=tokens_layer,
+            text_span=text_span,
         )
 
+    def middle_layer(self, num_layers: int) -> int:
+        """Return the decoder layer, from 0, whose output the view `tokens` averages.
+
+        Raises:
+            InputError: If the model has no such layer.
+        """
+        if self.tokens_layer == "middle":
+            return num_layers // 2
+        return layer_number(self.tokens_layer, num_layers)
+
     def view_key(self) -> dict[str, Any]:
-        """Return the choices that decide the two views, and so which calibration statistics fit.
+        """Return the choices that decide the views, and so which calibration statistics fit.
 
         Returns:
             A JSON-ready mapping, with the text of `prompt` in place of its name.
@@ -193,6 +275,13 @@ class EmbedderConfig:
             "routing_layers": _json_layers(self.routing_layers),
             "include_attention_routers": self.include_attention_routers,
             "scoring": self.scoring,
+            # named only where they differ from what version 1 did, so that its statistics stay valid
+            **({"routing_calibration": self.routing_calibration} if self.routing_calibration != "scale" else {}),
+            **(
+                {"prompt_tokens": self.prompt_tokens, "tokens_layer": self.tokens_layer}
+                if self.prompt_tokens != "filled"
+                else {}
+            ),
         }
 
     def statistics_key(self) -> str:
@@ -201,7 +290,7 @@ class EmbedderConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready mapping, with `format_version`."""
-        values = asdict(self)
+        values = asdict(self) | {"weights": dict(self.weights)}
         for name in ("hidden_layers", "routing_layers"):
             values[name] = _json_layers(values[name])
         return {"format_version": FORMAT_VERSION, **values}
@@ -226,7 +315,7 @@ class EmbedderConfig:
             )
         settings = {key: value for key, value in values.items() if key != "format_version"}
         _check_keys(settings)
-        return cls(**settings)
+        return cls(**({**_BEFORE_VERSION_2, **settings} if version == 1 else settings))
 
     @classmethod
     def from_json(cls, text: str) -> EmbedderConfig:
@@ -257,22 +346,35 @@ def _check_bool(name: str, value: object) -> None:
         raise InputError(f"{name} is {value!r}; it must be true or false.")
 
 
-def _checked_layers(name: str, value: object) -> LayerChoice:
-    if value == "all":
-        return "all"
-    if value == "last":
-        return "last"
+def _checked_alpha(value: object) -> float | AlphaRule:
+    for rule in get_args(AlphaRule):
+        if value == rule:
+            return cast("AlphaRule", rule)
+    if value == "auto":  # the name that "slope" had in version 1
+        return "slope"
+    return check_alpha(_number("alpha", value, '"slope", "scale" or a number'))
+
+
+def _check_tokens_layer(value: object) -> None:
+    if value != "middle" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f'tokens_layer is {value!r}; it must be "middle" or the number of a layer, for example 8.')
+
+
+def _checked_layers(name: str, value: object, named: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        raise UnknownNameError(name, value, ("all", "last"), hint="Or give a list of layer numbers.")
+        if value not in named:
+            raise UnknownNameError(name, value, named, hint="Or give a list of layer numbers.")
+        return value
     numbers = tuple(value) if isinstance(value, (list, tuple)) else ()
     if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
-        raise InputError(f'{name} is {value!r}; it must be "all", "last", or a list of layer numbers such as [-2, -1].')
+        allowed = ", ".join(f'"{each}"' for each in named)
+        raise InputError(f"{name} is {value!r}; it must be {allowed}, or a list of layer numbers such as [-2, -1].")
     if len(set(numbers)) != len(numbers):
         raise InputError(f"{name} is {value!r}; a layer is named twice.")
     return numbers
 
 
-def _json_layers(value: LayerChoice) -> str | list[int]:
+def _json_layers(value: RoutingLayers) -> str | list[int]:
     return value if isinstance(value, str) else list(value)
 
 
@@ -292,8 +394,12 @@ RECIPES: Mapping[str, EmbedderConfig] = MappingProxyType(
             recipe="paper",
             cleaning="paper",
             scoring="logits",
+            fusion="sum",
             alpha=1.0,
             calibration="batch",
+            routing_layers="all",
+            routing_calibration="scale",
+            prompt_tokens="filled",
             batch_size=128,
             on_empty="encode",
             truncate="error",

@@ -1,4 +1,4 @@
-"""One vector from named blocks, one block for each view: hidden states (`hs`) and routing weights (`rw`).
+"""One vector from named blocks, one block for each view: hidden states (`hs`), routing weights (`rw`), and others.
 
 MoEE (arXiv 2410.10814) defines its best variant as a weighted sum of two similarities, `cos_HS + alpha * cos_RW`. With
 unit blocks h and r the vector `[h ; sqrt(alpha) r] / sqrt(1 + alpha)` has exactly that as its cosine, up to the factor
@@ -9,7 +9,7 @@ blocks and weights, and a fusion is a row of `FUSIONS`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from types import MappingProxyType
@@ -25,6 +25,8 @@ _Float = TypeVar("_Float", bound=np.floating)
 
 VIEWS: tuple[View, ...] = get_args(View)
 """Names of the blocks, in the order of a stored vector."""
+DEFAULT_WEIGHTS: Mapping[View, float] = MappingProxyType({"hs": 1.0, "rw": 0.2, "lexical": 1.0})
+"""What each view counts if nothing else is said: chosen on development sets of all task types (docs: method)."""
 LARGEST_ALPHA = 1e6
 """The sum is then routing alone, to float32; far larger weights would overflow it."""
 
@@ -36,14 +38,17 @@ class Blend:
     Attributes:
         views: Names of the blocks, in the order of the vector.
         weights: Function from alpha to what each block's cosine counts; None leaves the blocks at their own scale.
+        is_named: Whether the views and what they count are given by name instead.
     """
 
     views: tuple[View, ...]
     weights: Callable[[float], tuple[float, ...]] | None = None
+    is_named: bool = False
 
 
 FUSIONS: Mapping[str, Blend] = MappingProxyType(
     {
+        "weighted": Blend(VIEWS, is_named=True),
         "hs": Blend(("hs",)),
         "rw": Blend(("rw",)),
         # the paper concatenates its standardised views; a calibrated block has a mean squared length equal to its
@@ -84,35 +89,109 @@ def check_alpha(alpha: object) -> float:
     )
 
 
-def fuse(blocks: Mapping[View, Array], fusion: Fusion, alpha: float = 1.0, *, normalize: bool = True) -> Array:
+def check_weights(weights: object) -> dict[View, float]:
+    """Return named weights as plain numbers, in the order of `VIEWS`.
+
+    Raises:
+        InputError: If it is no mapping, a weight is no number from 0 to `LARGEST_ALPHA`, or all are 0.
+        UnknownNameError: If a view is unknown; suggests close matches.
+    """
+    if not isinstance(weights, Mapping):
+        raise InputError(f'weights is {weights!r}; it must name what each view counts, as {{"hs": 1, "lexical": 0.5}}.')
+    for view, weight in weights.items():
+        check_choice("view", view, VIEWS)
+        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not (is_number and 0 <= float(weight) <= LARGEST_ALPHA):
+            raise InputError(
+                f"The weight of the view {view!r} is {weight!r}; it must be a number from 0 to {LARGEST_ALPHA:,.0f}."
+            )
+    found = {view: float(weights[view]) for view in VIEWS if view in weights}
+    if not any(found.values()):
+        raise InputError(f"weights is {dict(weights)!r}; at least one of {', '.join(VIEWS)} must count more than 0.")
+    return found
+
+
+def parse_weights(text: str) -> dict[View, float]:
+    """Return the named weights of a text such as `hs=1,rw=0.2,lexical=0.5`.
+
+    Raises:
+        InputError: If a part is no `view=number`, or a view is named twice; as `check_weights`.
+        UnknownNameError: As `check_weights`.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        view, equals, number = (each.strip() for each in part.partition("="))
+        try:
+            if not equals or view in found:
+                raise ValueError(part)
+            found[view] = float(number)
+        except ValueError as error:
+            raise InputError(
+                f"The weights are {text!r}; each view must be named once with a number, for example hs=1,lexical=0.5."
+            ) from error
+    return check_weights(found)
+
+
+def fusion_views(fusion: str, weights: Mapping[View, float]) -> tuple[View, ...]:
+    """Return the views that a fusion puts into a vector, in their order there.
+
+    Args:
+        fusion: A key of `FUSIONS`.
+        weights: Weights by name, of a fusion that is made of named ones; views of weight 0 are left out.
+    """
+    blend = FUSIONS[fusion]
+    return tuple(view for view in blend.views if weights.get(view)) if blend.is_named else blend.views
+
+
+def blend_weights(fusion: str, alpha: float, weights: Mapping[View, float]) -> dict[View, float] | None:
+    """Return what the cosine of every view of a fusion counts; None if its blocks keep their own scale."""
+    blend = FUSIONS[fusion]
+    if blend.is_named:
+        return {view: weights[view] for view in fusion_views(fusion, weights)}
+    return None if blend.weights is None else dict(zip(blend.views, blend.weights(check_alpha(alpha)), strict=True))
+
+
+def fuse(
+    blocks: Mapping[View, Array],
+    fusion: Fusion,
+    alpha: float = 1.0,
+    *,
+    weights: Mapping[View, float] = DEFAULT_WEIGHTS,
+    normalize: bool = True,
+) -> Array:
     """Fuse calibrated blocks into one vector per text.
 
     Args:
         blocks: Blocks by name, each `(num_texts, dim of the block)`; those that the fusion leaves out may be missing.
         fusion: A key of `FUSIONS`: one view alone, the blocks at their own scale, or unit blocks with weights.
         alpha: Weight of RW in the sum.
-        normalize: Give vectors at their own scale unit length. Weighted ones are made of unit blocks in any case.
+        weights: Weights by name, in `"weighted"`.
+        normalize: Give vectors unit length. Those of a sum are made of unit blocks in any case.
 
     Returns:
-        `(num_texts, dim)` float32. In a weighted fusion, a text with one zero block keeps the others at their usual
-        length, and so is shorter than 1.
+        `(num_texts, dim)` float32. In `"sum"` a text with one zero block keeps the other at its usual length, and so is
+        shorter than 1. In `"weighted"` the others carry such a text: they are scaled to unit length together.
 
     Raises:
         InputError: If the shapes do not fit or alpha is negative or not finite.
         UnknownNameError: If the fusion is unknown.
     """
     check_choice("fusion", fusion, FUSIONS)
-    blend = FUSIONS[fusion]
-    chosen = [blocks[view] for view in blend.views]
+    chosen = [blocks[view] for view in fusion_views(fusion, weights)]
     if any(block.ndim != 2 for block in chosen) or len({len(block) for block in chosen}) > 1:
         shapes = " and ".join(str(block.shape) for block in chosen)
         raise InputError(f"The views must be matrices with one row per text; got shapes {shapes}.")
-    if blend.weights is None:
+    counts = blend_weights(fusion, alpha, weights)
+    if counts is None:
         joined = chosen[0] if len(chosen) == 1 else np.concatenate(chosen, axis=1)
         return unit(joined) if normalize else np.array(joined, dtype=np.float32, order="C")
-    weights = blend.weights(check_alpha(alpha))
-    roots = [np.float32(math.sqrt(weight)) * unit(block) for weight, block in zip(weights, chosen, strict=True)]
-    return np.asarray(np.concatenate(roots, axis=1) / np.float32(math.sqrt(sum(weights))), dtype=np.float32)
+    roots = [np.float32(math.sqrt(count)) * unit(block) for count, block in zip(counts.values(), chosen, strict=True)]
+    joined = np.asarray(np.concatenate(roots, axis=1) / np.float32(math.sqrt(sum(counts.values()))), dtype=np.float32)
+    return unit(joined) if FUSIONS[fusion].is_named and normalize and not _all_present(chosen) else joined
+
+
+def _all_present(chosen: Sequence[Array]) -> bool:
+    return all(bool(block.any(axis=1).all()) for block in chosen)
 
 
 def uses_alpha(fusion: str) -> bool:
@@ -136,12 +215,12 @@ def query_vector(blocks: Mapping[View, Array], weights: Mapping[View, float]) ->
 
     Args:
         blocks: Unit blocks by name, `(..., dim of the block)`.
-        weights: Weights by name, from `cosine_weights`.
+        weights: Weights by name, from `cosine_weights`; a block that is not named counts 0.
 
     Returns:
         `(..., dim)` float32.
     """
-    return join_blocks({view: np.float32(weights[view]) * block for view, block in blocks.items()})
+    return join_blocks({view: np.float32(weights.get(view, 0.0)) * block for view, block in blocks.items()})
 
 
 def check_weighted(fusion: str, done: str) -> SearchFusion:
@@ -165,12 +244,20 @@ def check_weighted(fusion: str, done: str) -> SearchFusion:
     return next(name for name in weighted if name == fusion)
 
 
-def cosine_weights(fusion: str, alpha: float) -> dict[View, float]:
-    """Return what the cosine of every view counts in a fusion; 0 for a view that is left out.
+def cosine_weights(fusion: str, alpha: float, weights: Mapping[View, float] = DEFAULT_WEIGHTS) -> dict[View, float]:
+    """Return what the cosine of every view counts in a fusion; views that are left out need not be named.
+
+    Args:
+        fusion: A fusion whose blocks can be kept apart.
+        alpha: Weight of RW in the sum.
+        weights: Weights by name, in `"weighted"`.
 
     Raises:
         InputError, UnknownNameError: As `check_weighted` and `check_alpha`.
     """
-    blend, alpha = FUSIONS[check_weighted(fusion, "searched")], check_alpha(alpha)
-    weights = (1.0,) if blend.weights is None else blend.weights(alpha)
-    return dict.fromkeys(VIEWS, 0.0) | dict(zip(blend.views, weights, strict=True))
+    fusion = check_weighted(fusion, "searched")
+    counts = blend_weights(fusion, check_alpha(alpha), weights)
+    if FUSIONS[fusion].is_named and counts is not None:
+        return counts
+    left_out: dict[View, float] = {"hs": 0.0, "rw": 0.0}
+    return left_out | (dict.fromkeys(FUSIONS[fusion].views, 1.0) if counts is None else counts)

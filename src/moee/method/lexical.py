@@ -182,10 +182,10 @@ class DocumentFrequencies:
         Raises:
             CalibrationError: If the arrays are none of `arrays`.
         """
-        missing = [name for name in _ARRAYS if name not in arrays]
+        missing = [name for name in FREQUENCY_ARRAYS if name not in arrays]
         if missing:
             raise CalibrationError(f"The document frequencies lack {', '.join(missing)}. Fit them again.")
-        documents, hashes, counts = (arrays[name] for name in _ARRAYS)
+        documents, hashes, counts = (arrays[name] for name in FREQUENCY_ARRAYS)
         if documents.size != 1 or hashes.shape != counts.shape or hashes.ndim != 1:
             raise CalibrationError(
                 f"The document frequencies have shapes {documents.shape}, {hashes.shape} and {counts.shape}; they must "
@@ -195,7 +195,7 @@ class DocumentFrequencies:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the frequencies as arrays for a file; their names begin with `lexical_`."""
-        return dict(zip(_ARRAYS, (np.array([self.num_documents]), self.hashes, self.counts), strict=True))
+        return dict(zip(FREQUENCY_ARRAYS, (np.array([self.num_documents]), self.hashes, self.counts), strict=True))
 
     def idf(self, hashes: Hashes) -> Wide:
         """Return `log((N + 1) / (df + 1))` of words by their hashes, `(num_hashes,)`; 0.01 at least."""
@@ -206,7 +206,7 @@ class DocumentFrequencies:
         return np.maximum(np.log((self.num_documents + 1) / (frequency + 1)), _LEAST_WEIGHT)
 
 
-_ARRAYS = ("lexical_num_documents", "lexical_hashes", "lexical_counts")
+FREQUENCY_ARRAYS = ("lexical_num_documents", "lexical_hashes", "lexical_counts")
 
 
 def count_documents(texts: Iterable[str]) -> tuple[Counter[str], int]:

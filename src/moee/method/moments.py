@@ -18,6 +18,8 @@ _CHUNK = 4096
 _CONSTANT = 1e-6
 # Cosines of float32 vectors whose deviation is below 1e-6 differ by rounding only.
 _ALIKE = 1e-12
+_LARGEST_SCALE = 100.0
+_EIGENVALUE_FLOOR = 0.01
 
 
 def _chunks(rows: Array) -> Iterator[Wide]:
@@ -42,6 +44,42 @@ def inverse_deviation(mean: Wide, variance: Wide) -> Wide:
     deviation = np.sqrt(variance)
     constant = deviation <= _CONSTANT * np.abs(mean)
     return np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, deviation))
+
+
+def bounded_inverse_deviation(mean: Wide, variance: Wide) -> Wide:
+    """Return one over the standard deviation of every column, as if no moving one were below a hundredth of the median.
+
+    A column that hardly moves in the sample would else count for many as soon as another text moves it.
+    """
+    inverse = inverse_deviation(mean, variance)
+    moving = inverse[inverse > 0]
+    return np.minimum(inverse, _LARGEST_SCALE * np.median(moving)) if len(moving) else inverse
+
+
+def whitening(rows: Array, mean: Wide) -> Wide:
+    """Return the symmetric map that gives centred rows the covariance of a sphere, and mean length 1.
+
+    Eigenvalues of the covariance below a hundredth of the largest count as that: they are mostly noise, and weights
+    that sum to one leave one direction without any.
+
+    Args:
+        rows: `(n, dim)`.
+        mean: Mean of every column.
+
+    Returns:
+        `(dim, dim)`; zeros if all rows are alike.
+    """
+    covariance = np.zeros((rows.shape[1], rows.shape[1]))
+    for chunk in _chunks(rows):
+        centred = chunk - mean
+        covariance += centred.T @ centred
+    values, vectors = np.linalg.eigh(covariance / (len(rows) - 1))
+    # rounding of float32 rows; see `inverse_deviation`
+    if values[-1] <= (_CONSTANT * float(np.abs(mean).max(initial=0.0))) ** 2:
+        return np.zeros_like(covariance)
+    turn = np.asarray((vectors / np.sqrt(np.maximum(values, _EIGENVALUE_FLOOR * values[-1]))) @ vectors.T)
+    lengths = [float(np.linalg.norm((chunk - mean) @ turn, axis=1).sum()) for chunk in _chunks(rows)]
+    return turn / (sum(lengths) / len(rows))
 
 
 def leading_directions(rows: Array, mean: Wide, scale: Wide, count: int) -> tuple[Wide, Wide]:
@@ -98,6 +136,21 @@ def cosine_slope(target: Array, predictor: Array) -> float:
     x, y = x - x.mean(), y - y.mean()
     variance = float(x @ x)
     return max(float(x @ y) / variance, 0.0) if variance > _ALIKE * len(x) else 0.0
+
+
+def cosine_scale(target: Array, predictor: Array) -> float:
+    """Return the ratio of the standard deviations of two sets of cosines over all pairs of different rows.
+
+    Args:
+        target: As `cosine_slope`.
+        predictor: As `cosine_slope`.
+
+    Returns:
+        sd(target's cosines) / sd(predictor's); 0 where the predictor's are all alike or there are none.
+    """
+    pairs = np.triu_indices(len(target), 1)
+    deviations = [float(_cosines(units)[pairs].std()) if len(target) > 2 else 0.0 for units in (target, predictor)]
+    return deviations[0] / deviations[1] if deviations[1] > _ALIKE**0.5 else 0.0
 
 
 def _cosines(units: Array) -> Wide:

@@ -6,14 +6,54 @@ Every architecture is recorded as raw logits; what they mean to the model (`scor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from moee.errors import check_choice
-from moee.types import Array, Scoring
+from moee.errors import InputError, check_choice
+from moee.types import Array, RoutingLayers, Scoring
 
 SCORINGS: tuple[Scoring, ...] = ("softmax", "native", "logits", "topk")
+
+
+def chosen_layers(choice: RoutingLayers, layer_ids: Iterable[int], num_layers: int) -> tuple[int, ...]:
+    """Return the decoder layers whose routers a choice names, ascending.
+
+    Args:
+        choice: `"all"`, `"last"`, `"last_third"` (of the layers that have a router, rounded up), or numbers of layers,
+            where negative ones count from the end.
+        layer_ids: Decoder layers that have a router.
+        num_layers: Number of decoder layers.
+
+    Raises:
+        InputError: If a number is none of them.
+    """
+    available = sorted(set(layer_ids))
+    if choice == "all":
+        return tuple(available)
+    if choice == "last":
+        return tuple(available[-1:])
+    if choice == "last_third":
+        return tuple(available[-math.ceil(len(available) / 3) :]) if available else ()
+    wanted = {layer_number(number, num_layers) for number in choice}
+    if missing := sorted(wanted - set(available)):
+        raise InputError(f"routing_layers {missing} have no router. Layers with routers: {available}.")
+    return tuple(sorted(wanted))
+
+
+def layer_number(number: int, num_layers: int) -> int:
+    """Return the decoder layer, from 0, that a number names; negative ones count from the end.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
+    if not -num_layers <= number < num_layers:
+        raise InputError(
+            f"Layer {number} does not exist: the model has {num_layers} layers, 0 to {num_layers - 1} "
+            f"(or -{num_layers} to -1)."
+        )
+    return number % num_layers
 
 
 def softmax(logits: Array) -> Array:

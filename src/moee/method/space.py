@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from moee.errors import CalibrationError
-from moee.method.calibration import Calibration, batch_standardise
+from moee.method.calibration import Calibration, batch_standardise, raw_blocks
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import FUSIONS, cosine_weights, fuse, unit
-from moee.types import Array, View, Views
+from moee.method.fusion import cosine_weights, fuse, unit
+from moee.method.routing import chosen_layers
+from moee.types import Array, ModelInfo, View, Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class VectorSpace:
     @property
     def alpha(self) -> float:
         """The weight of RW in the sum: the configured number, or that of the statistics; 1 without any."""
-        if self.config.alpha != "auto":
-            return self.config.alpha
-        return self.statistics.alpha(self.config.calibration) if self.statistics is not None else 1.0
+        rule = self.config.alpha
+        if isinstance(rule, float):
+            return rule
+        return self.statistics.alpha(self.config.calibration, rule) if self.statistics is not None else 1.0
 
     @property
     def is_by_batch(self) -> bool:
@@ -45,7 +47,7 @@ class VectorSpace:
         return self.config.calibration == "batch" and self.config.fusion != "hs"
 
     def replace(self, **changes: Any) -> VectorSpace:
-        """Return the space with another fusion, alpha or length; those of `changes` that are None are left out.
+        """Return the space with another fusion, weights, alpha or length; those that are None are left out.
 
         The statistics stay, so a setting that decides the views or the calibration cannot be changed here.
         """
@@ -53,7 +55,7 @@ class VectorSpace:
         return replace(self, config=self.config.replace(**kept)) if kept else self
 
     def blocks(self, views: Views) -> dict[View, Array]:
-        """Return the calibrated blocks of some texts at their own scale.
+        """Return the calibrated blocks of some texts at their own scale: HS, RW, and the others that count.
 
         Args:
             views: Views of any texts; all of them, in their order, under `calibration="batch"`.
@@ -61,9 +63,9 @@ class VectorSpace:
         Returns:
             By name `(num_texts, dim of the block)` float32, in the order of a stored vector.
         """
-        blocks: dict[View, Array] = {"hs": views.hidden_states, "rw": views.routing_weights}
         if self.statistics is not None:
-            return dict(zip(blocks, self.statistics.apply(views, self.config.calibration), strict=True))
+            return self.statistics.apply(views, self.config)
+        blocks = raw_blocks(views, self.config)
         if self.is_by_batch:
             return {view: batch_standardise(block, self.config.batch_size) for view, block in blocks.items()}
         return blocks
@@ -77,7 +79,8 @@ class VectorSpace:
 
     def fuse(self, blocks: Mapping[View, Array]) -> Array:
         """Return the vectors of calibrated blocks, `(num_texts, dim)` float32."""
-        return fuse(blocks, self.config.fusion, self.alpha, normalize=self.config.normalize)
+        config = self.config
+        return fuse(blocks, config.fusion, self.alpha, weights=config.weights, normalize=config.normalize)
 
     def vectors(self, views: Views) -> Array:
         """Return the vectors of views, `(num_texts, dim)` float32: all that is done after the model has run.
@@ -110,19 +113,35 @@ class VectorSpace:
             )
         return vectors
 
-    def weights(self, fusion: str | None = None, alpha: float | None = None) -> dict[View, float]:
+    def weights(
+        self, fusion: str | None = None, alpha: float | None = None, weights: Mapping[View, float] | None = None
+    ) -> dict[View, float]:
         """Return what the cosine of every view counts in that of two vectors, divided by their sum.
 
         Args:
             fusion: None is the configured one.
             alpha: None is that of the space.
+            weights: None is the configured ones; given alone they choose `fusion="weighted"`.
 
         Raises:
-            InputError: If the fusion has no such weights, or alpha is negative or not finite.
+            InputError: If the fusion has no such weights, or one is negative or not finite.
         """
-        return cosine_weights(fusion or self.config.fusion, self.alpha if alpha is None else alpha)
+        changes = {"fusion": fusion, "alpha": alpha, "weights": weights}
+        config = self.config.replace(**{name: value for name, value in changes.items() if value is not None})
+        return cosine_weights(config.fusion, VectorSpace(config, self.statistics).alpha, config.weights)
 
     def dims(self, views: Views) -> dict[View, int]:
         """Return the length of each block of a vector, in their order."""
-        widths: dict[View, int] = {"hs": views.hidden_states.shape[1], "rw": views.routing_weights.shape[1]}
-        return {view: widths[view] for view in FUSIONS[self.config.fusion].views}
+        return _dims(self.config, views.hidden_states.shape[1], views.routing_weights.shape[1])
+
+
+def block_dims(info: ModelInfo, config: EmbedderConfig) -> dict[View, int]:
+    """Return the length of each block of a vector, in their order, before any text is seen."""
+    layers = chosen_layers(config.routing_layers, info.layer_ids, info.num_layers)
+    experts = sum(width for layer, width in zip(info.layer_ids, info.num_experts, strict=True) if layer in layers)
+    return _dims(config, info.hidden_size, experts)
+
+
+def _dims(config: EmbedderConfig, hidden: int, experts: int) -> dict[View, int]:
+    widths: dict[View, int] = {"hs": hidden, "rw": experts, "tokens": hidden, "lexical": config.lexical_dim}
+    return {view: widths[view] for view in config.views}

@@ -33,6 +33,7 @@ from moee.backends.kernels.select import describe_kernel, experts_kernel
 from moee.errors import InputError, NonFiniteActivationsError, UnsupportedArchitectureError
 from moee.memory import keep_freed_memory
 from moee.method.pooling import PaddingSide, TokenLayout
+from moee.method.routing import chosen_layers, layer_number
 from moee.types import Activations, Array, CapturePlan, ModelInfo
 
 if TYPE_CHECKING:
@@ -380,15 +381,8 @@ class HuggingFaceBackend:
         return arguments
 
     def _chosen_sites(self, plan: CapturePlan) -> tuple[RouterSite, ...]:
-        if plan.routing_layers == "all":
-            return self._sites
-        available = sorted({site.layer_id for site in self._sites})
-        if plan.routing_layers == "last":
-            return tuple(site for site in self._sites if site.layer_id == available[-1])
-        wanted = {_layer_number(number, self._num_layers) for number in plan.routing_layers}
-        if missing := sorted(wanted - set(available)):
-            raise InputError(f"routing_layers {missing} have no router. Layers with routers: {available}.")
-        return tuple(site for site in self._sites if site.layer_id in wanted)
+        layers = chosen_layers(plan.routing_layers, (site.layer_id for site in self._sites), self._num_layers)
+        return tuple(site for site in self._sites if site.layer_id in layers)
 
     def _chosen_layers(self, plan: CapturePlan) -> tuple[int, ...]:
         count = self._num_layers
@@ -396,7 +390,7 @@ class HuggingFaceBackend:
             return (count - 1,)
         if plan.hidden_layers == "all":
             return tuple(range(count))
-        return tuple(sorted({_layer_number(number, count) for number in plan.hidden_layers}))
+        return tuple(sorted({layer_number(number, count) for number in plan.hidden_layers}))
 
     def close(self) -> None:
         """Drop the model once the pass that runs has ended; a backend over a caller's model only forgets it."""
@@ -431,14 +425,6 @@ def _is_rounded(model: nn.Module) -> bool:
     from moee.backends.int8 import Int8Linear
 
     return any(isinstance(module, Int8Linear) or hasattr(module, "moee_int8") for module in model.modules())
-
-
-def _layer_number(number: int, count: int) -> int:
-    if not -count <= number < count:
-        raise InputError(
-            f"Layer {number} does not exist: the model has {count} layers, 0 to {count - 1} (or -{count} to -1)."
-        )
-    return number % count
 
 
 def _check_finite(values: Array, what: str) -> None:
