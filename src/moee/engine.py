@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moee.backends.base import Backend
+from moee.backends.base import Backend, shareable
 from moee.errors import InputError, NonFiniteActivationsError
 from moee.method.config import EmbedderConfig
 from moee.method.prompts import resolve_prompt
@@ -106,7 +106,7 @@ def compute_views(
         positions.setdefault(tuple(sequence), []).append(index)
     unique = list(positions)
     # of the whole call, so that the same call computes the same numbers however it is cut into batches
-    shared = shared_length(unique)
+    shared = shareable(plan, shared_length(unique))
     rows = _Rows(len(sequences))
     activations: Activations | None = None
     batches = plan_batches([len(sequence) - shared for sequence in unique], batch_tokens)

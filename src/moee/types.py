@@ -101,8 +101,8 @@ class CapturePlan:
         scoring: Used by the backend only when it pools routing over several tokens: weights are averaged, never logits.
         projections: Also return a seeded random projection of every router's input, as wide as the router: the control
             for the claim that a router knows more than any other linear map of what it reads.
-        tokens_layer: Decoder layer, counted from 0, whose output is averaged over each text's own tokens; None leaves
-            that view out.
+        tokens_layer: Decoder layer whose output is averaged over each text's own tokens, that of the last layer after
+            the final norm; negative numbers count from the end, and None leaves that view out.
         text_span: How many tokens the template has before and after every text: what lies between is the text's own.
     """
 

@@ -98,6 +98,28 @@ def test_an_inner_layer_is_read_or_refused(model_type: str) -> None:
     np.testing.assert_allclose(ours.hidden_states[0], after_first[0, -1].numpy(), atol=TOLERANCE)
 
 
+def test_a_layer_is_averaged_over_a_texts_own_tokens(model_type: str) -> None:
+    backend, opening, end = wide_backend_for(model_type), [5, 9, 17], [3, 8]
+    sequences = [[*opening, *sequence, *end] for sequence in SEQUENCES]
+    for layer in (0, -1):
+        plan = CapturePlan(tokens_layer=layer, text_span=(len(opening), len(end)))
+        together = backend.forward(sequences, plan, shared=len(opening))
+        assert together.tokens is not None
+        for number in (1, 2):  # the shortest and the longest
+            sequence = sequences[number]
+            with torch.inference_mode():
+                output = backend.text_model(torch.tensor([sequence]), output_hidden_states=True, use_cache=False)
+            states = output.last_hidden_state if layer == -1 else output.hidden_states[1]
+            own = states[0, len(opening) : len(sequence) - len(end)]
+            # several residual streams side by side are averaged as tokens are
+            expected = own.flatten(0, -2).mean(dim=0).numpy()
+            np.testing.assert_allclose(together.tokens[number], expected, atol=TOLERANCE)
+            assert expected.std() > 0.01
+        plain = wide_backend_for(model_type, padded=True).forward(sequences, CapturePlan())
+        np.testing.assert_allclose(together.hidden_states, plain.hidden_states, atol=TOLERANCE)
+        np.testing.assert_allclose(together.routing, plain.routing, atol=TOLERANCE)
+
+
 def test_native_scores_select_the_experts_that_were_used(model_type: str) -> None:
     row, backend = architecture_for(model_type), backend_for(model_type)
     with tracing(backend) as traces:

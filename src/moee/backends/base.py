@@ -60,6 +60,17 @@ class Backend(Protocol):
         ...
 
 
+def shareable(plan: CapturePlan, shared: int) -> int:
+    """Return how many of `shared` first tokens may be computed once: those of which nothing but attention reads.
+
+    A mean over the tokens of a text reads all of them, and one over the text's own tokens those behind the template's
+    beginning, even where all texts begin alike.
+    """
+    if not plan.hidden_pooling == plan.routing_pooling == "last_token":
+        return 0
+    return shared if plan.tokens_layer is None else min(shared, plan.text_span[0])
+
+
 def closed(name: str) -> InputError:
     """Return the error of a backend that is used after `close`."""
     return InputError(f"The model {name!r} is closed and its weights are gone. Load it again to go on with it.")

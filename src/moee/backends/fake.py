@@ -88,6 +88,7 @@ class FakeBackend:
             layer_ids=layers,
             num_experts=(_EXPERTS,) * len(layers),
             top_k=(_TOP_K,) * len(layers),
+            tokens=None if plan.tokens_layer is None else np.stack([_own(each, plan) for each in sequences]),
             projections=(hidden @ _RANDOM_MAP[:, layers].reshape(_HIDDEN_SIZE, -1)) if plan.projections else None,
         )
 
@@ -98,6 +99,15 @@ class FakeBackend:
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed(self._info.name)
+
+
+def _own(sequence: Sequence[int], plan: CapturePlan) -> np.typing.NDArray[np.float32]:
+    """Mean over a text's own tokens, `(hidden,)`; a layer turns it by its number."""
+    assert plan.tokens_layer is not None, "asked only where one is"
+    before, after = plan.text_span
+    own = sequence[before : len(sequence) - after]
+    drawn = _draw(own)[:_HIDDEN_SIZE] if own else np.zeros(_HIDDEN_SIZE, dtype=np.float32)
+    return np.roll(drawn, plan.tokens_layer % _LAYERS)
 
 
 def _hashes(words: str) -> list[int]:

@@ -121,3 +121,26 @@ def pool(states: torch.Tensor, layout: TokenLayout, pooling: Pooling) -> torch.T
     # selected, not multiplied by zero: a padded position may hold anything, NaN included
     weighted = flat[layout.places].float() * layout.weights(pooling)[:, None]
     return weighted.new_zeros(len(layout.lengths), flat.shape[-1]).index_add_(0, layout.texts(), weighted)
+
+
+def pool_own(states: torch.Tensor, layout: TokenLayout, before: int, after: int) -> torch.Tensor:
+    """Average token states over what lies between the first `before` and the last `after` tokens of each text.
+
+    Args:
+        states: `(rows, width, dim)` or `(rows * width, dim)`, any float dtype.
+        layout: Layout of the same batch.
+        before: Tokens that are left out at the beginning of each text.
+        after: Tokens that are left out at its end.
+
+    Returns:
+        `(texts, dim)` float32 on the device of `states`; zeros where nothing lies between.
+    """
+    import torch
+
+    flat = states.reshape(-1, states.shape[-1])
+    texts, positions = layout.texts(), layout.positions()
+    own = (positions >= before) & (positions < layout.lengths[texts] - after)
+    texts, rows = texts[own], flat[layout.places[own]].float()
+    # summed in float32: bfloat16 has 8 bits, which a sum of some hundred tokens has used up
+    total = rows.new_zeros(len(layout.lengths), flat.shape[-1]).index_add_(0, texts, rows)
+    return total / torch.bincount(texts, minlength=len(layout.lengths)).clamp_min(1)[:, None]

@@ -73,6 +73,8 @@ def test_a_sweep_gives_what_the_model_in_memory_gives(model_type: str, tmp_path:
         CapturePlan(hidden_layers=(0, 1)),
         CapturePlan(hidden_layers="all", routing_layers=(0,)),
         CapturePlan(projections=True),
+        CapturePlan(tokens_layer=0, text_span=(len(OPENING) - 1, 1)),
+        CapturePlan(tokens_layer=-1, text_span=(len(OPENING), 1)),
     ],
 )
 def test_every_plan_can_be_swept(plan: CapturePlan, tmp_path: Path) -> None:
@@ -85,6 +87,11 @@ def test_every_plan_can_be_swept(plan: CapturePlan, tmp_path: Path) -> None:
         assert expected.projections is not None
         ours = np.concatenate([each.projections for each in found if each.projections is not None])
         np.testing.assert_allclose(ours, expected.projections, atol=TOLERANCE)
+    if plan.tokens_layer is not None:
+        assert expected.tokens is not None
+        ours = np.concatenate([each.tokens for each in found if each.tokens is not None])
+        np.testing.assert_allclose(ours, expected.tokens, atol=TOLERANCE)
+        assert ours.std() > 0.01
 
 
 def test_each_weight_is_read_once_for_a_chunk_and_the_opening_once_for_all(

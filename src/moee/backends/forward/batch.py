@@ -48,6 +48,7 @@ class Batch:
         layout: Places of the texts in it.
         packing: How attention treats texts side by side; None for padded rows.
         trims: Whether the last layer runs for last tokens alone.
+        shared: First tokens of the texts that are not in it.
         captured: What has been read so far.
     """
 
@@ -55,6 +56,7 @@ class Batch:
     layout: TokenLayout
     packing: Packing | None
     trims: bool
+    shared: int = 0
     captured: Captured = field(default_factory=Captured)
 
     @property
@@ -82,3 +84,7 @@ class Batch:
     def read_output(self, states: torch.Tensor, layer: int, plan: CapturePlan) -> None:
         """Pool the model's output, which is that of its last layer, number `layer`, after the final norm."""
         self.captured.hidden[layer] = pool(states, self.after_last_layer, plan.hidden_pooling)
+
+    def read_tokens(self, states: torch.Tensor, plan: CapturePlan) -> None:
+        """Average the output of a layer that ran for all tokens over each text's own ones."""
+        self.captured.read_tokens(states, self.layout, plan, self.shared)

@@ -18,7 +18,7 @@ import numpy as np
 from moee.backends.forward.routers import RouterSite
 from moee.backends.forward.twin import Twin
 from moee.errors import UnsupportedArchitectureError
-from moee.method.pooling import TokenLayout, pool
+from moee.method.pooling import TokenLayout, pool, pool_own
 from moee.method.routing import score_experts
 from moee.types import Array, CapturePlan
 
@@ -37,11 +37,25 @@ class Captured:
         routing: Per router site, by its path: `(batch, num_experts)` float32.
         projections: The same for random projections of the router's input, if the plan asks for them.
         hidden: Per decoder layer: `(batch, hidden_size)` float32, pooled.
+        tokens: `(batch, hidden_size)` float32, the mean over the text's own tokens, if the plan asks for it.
     """
 
     routing: dict[str, Array] = field(default_factory=dict)
     projections: dict[str, Array] = field(default_factory=dict)
     hidden: dict[int, torch.Tensor] = field(default_factory=dict)
+    tokens: torch.Tensor | None = None
+
+    def read_tokens(self, states: torch.Tensor, layout: TokenLayout, plan: CapturePlan, shared: int) -> None:
+        """Average a layer's output over each text's own tokens.
+
+        Args:
+            states: `(rows, width, hidden_size)`.
+            layout: Layout of the batch.
+            plan: Says how many tokens are the template's.
+            shared: The template's first tokens that are not in the batch.
+        """
+        before, after = plan.text_span
+        self.tokens = pool_own(states, layout, before - shared, after)
 
 
 def _router_tensor(site: RouterSite, output: Any) -> torch.Tensor:
@@ -59,6 +73,14 @@ def _router_tensor(site: RouterSite, output: Any) -> torch.Tensor:
         # softmax(log p) == p, so one rule serves every architecture from here on
         value = value.float().clamp_min(_SMALLEST).log()
     return value
+
+
+def _layer_output(output: Any, layout: TokenLayout) -> torch.Tensor | None:
+    """Pick the states out of what a decoder layer returned: `(rows, width, ...)`; None if it has no such thing."""
+    import torch
+
+    states = output[0] if isinstance(output, tuple) else output
+    return states if isinstance(states, torch.Tensor) and states.shape[:2] == layout.shape else None
 
 
 def _reduce_routing(
@@ -102,6 +124,34 @@ def _project(site: RouterSite, inputs: Sequence[Any], layout: TokenLayout, num_e
     return np.asarray((rows @ _random_map(site.layer_id, rows.shape[-1], num_experts)).numpy())
 
 
+def _layer_hook(layer_id: int, captured: Captured, layout: TokenLayout, plan: CapturePlan) -> Any:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        states = _layer_output(output, layout)
+        if states is None or states.dim() != 3:
+            raise UnsupportedArchitectureError(
+                f"Layer {layer_id} does not return one state per token, so hidden_layers other than 'last' "
+                "cannot be used with this architecture."
+            )
+        captured.hidden[layer_id] = pool(states, layout, plan.hidden_pooling)
+
+    return hook
+
+
+def _tokens_hook(layer_id: int, captured: Captured, layout: TokenLayout, plan: CapturePlan, shared: int) -> Any:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        states = _layer_output(output, layout)
+        if states is None:
+            raise UnsupportedArchitectureError(
+                f"Layer {layer_id} does not return the states of its tokens, so the view 'tokens' cannot be had "
+                "from this architecture. Choose weights without it."
+            )
+        # residual streams side by side (DeepSeek-V4) are averaged as tokens are
+        states = states.flatten(2, -2).mean(dim=2) if states.dim() > 3 else states
+        captured.read_tokens(states, layout, plan, shared)
+
+    return hook
+
+
 @contextmanager
 def capture(  # noqa: PLR0913 - what to read, where, and how
     twin: Twin,
@@ -112,6 +162,8 @@ def capture(  # noqa: PLR0913 - what to read, where, and how
     *,
     scoring_func: str,
     trimmed: int | None = None,
+    tokens_layer: tuple[int, nn.Module] | None = None,
+    shared: int = 0,
     into: Captured | None = None,
 ) -> Iterator[Captured]:
     """Hook routers and layers for one forward pass.
@@ -124,6 +176,8 @@ def capture(  # noqa: PLR0913 - what to read, where, and how
         plan: How to pool.
         scoring_func: The model's own, for pooled routing.
         trimmed: Decoder layer that gets the last token of every text alone, if one does.
+        tokens_layer: Decoder layer of the model whose output to average over each text's own tokens, with its number.
+        shared: First tokens of the texts that the batch is without.
         into: What earlier passes over other layers of the same batch have read.
 
     Yields:
@@ -150,22 +204,16 @@ def capture(  # noqa: PLR0913 - what to read, where, and how
 
         return hook
 
-    def read_layer(layer_id: int) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            states = output[0] if isinstance(output, tuple) else output
-            if not isinstance(states, torch.Tensor) or states.shape[:2] != layout.shape or states.dim() != 3:
-                raise UnsupportedArchitectureError(
-                    f"Layer {layer_id} does not return one state per token, so hidden_layers other than 'last' "
-                    "cannot be used with this architecture."
-                )
-            captured.hidden[layer_id] = pool(states, layout, plan.hidden_pooling)
-
-        return hook
-
     try:
         for site in sites:
             handles.append(twin.of(site.module).register_forward_hook(read_router(site), with_kwargs=True))
-        handles.extend(twin.of(module).register_forward_hook(read_layer(number)) for number, module in layers)
+        handles.extend(
+            twin.of(module).register_forward_hook(_layer_hook(number, captured, layout, plan))
+            for number, module in layers
+        )
+        if tokens_layer is not None:
+            number, module = tokens_layer
+            handles.append(twin.of(module).register_forward_hook(_tokens_hook(number, captured, layout, plan, shared)))
         yield captured
     finally:
         for handle in handles:

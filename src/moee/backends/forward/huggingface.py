@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moee.architectures import Architecture
-from moee.backends.base import closed
+from moee.backends.base import closed, shareable
 from moee.backends.checkpoint.config_keys import scoring_func_of
 from moee.backends.checkpoint.tokenizer import TextTokenizer
 from moee.backends.forward.batch import Batch, Work
@@ -204,6 +204,9 @@ class HuggingFaceBackend:
         states = torch.stack([captured.hidden[number] for number in self._chosen_layers(plan)]).mean(dim=0)
         hidden = np.asarray(states.cpu().numpy(), dtype=np.float32)
         _check_finite(hidden, "hidden state after the last layer" if plan.hidden_layers == "last" else "hidden state")
+        tokens = None if captured.tokens is None else np.asarray(captured.tokens.cpu().numpy(), dtype=np.float32)
+        if tokens is not None:
+            _check_finite(tokens, f"mean hidden state over the text's tokens of layer {self._tokens_layer(plan)}")
         return Activations(
             hidden_states=hidden,
             routing=np.concatenate([captured.routing[site.path] for site in sites], axis=1),
@@ -216,6 +219,7 @@ class HuggingFaceBackend:
                 if plan.projections
                 else None
             ),
+            tokens=tokens,
         )
 
     @contextmanager
@@ -258,8 +262,7 @@ class HuggingFaceBackend:
                 )
             with batch.in_attention(twin.of(self._layers()[final])), self._capture(batch, plan, twin):
                 output = twin.root(**batch.inputs)
-            if final in self._chosen_layers(plan):
-                batch.read_output(output.last_hidden_state, final, plan)
+            self._read_output(batch, output.last_hidden_state, plan)
         self.work += batch.work
         return batch.captured
 
@@ -270,8 +273,7 @@ class HuggingFaceBackend:
         if not self._can_pack(sequences):
             input_ids, layout = self._pad(sequences)
             return Batch({"input_ids": input_ids, **self._arguments(layout)}, layout, None, trims=False)
-        reads_last_only = plan.hidden_pooling == plan.routing_pooling == "last_token"
-        shared = shared if reads_last_only else 0  # a mean over tokens reads the beginning too
+        shared = shareable(plan, shared)
         packing = Packing([len(sequence) - shared for sequence in sequences], shared, device=self._device)
         layout = TokenLayout.packed(torch.tensor(packing.lengths, device=self._device))
         tokens = [token for sequence in sequences for token in sequence[shared:]]
@@ -280,8 +282,28 @@ class HuggingFaceBackend:
             "position_ids": layout.position_ids() + shared,
             **self._without_cache(),
         }
-        trims = reads_last_only and self._architecture is not None and self._architecture.trims_last_layer
-        return Batch(inputs, layout, packing, trims)
+        return Batch(inputs, layout, packing, self._trims(plan), shared)
+
+    def _trims(self, plan: CapturePlan) -> bool:
+        """Whether the last layer runs for last tokens alone: nothing else of it is read, and the architecture can."""
+        reads_last_only = plan.hidden_pooling == plan.routing_pooling == "last_token"
+        can = self._architecture is not None and self._architecture.trims_last_layer
+        return reads_last_only and can and self._tokens_layer(plan) != self._num_layers - 1
+
+    def _tokens_layer(self, plan: CapturePlan) -> int | None:
+        return None if plan.tokens_layer is None else layer_number(plan.tokens_layer, self._num_layers)
+
+    def _reads_output(self, plan: CapturePlan) -> bool:
+        final = self._num_layers - 1
+        return final in self._chosen_layers(plan) or self._tokens_layer(plan) == final
+
+    def _read_output(self, batch: Batch, states: torch.Tensor, plan: CapturePlan) -> None:
+        """Read what `plan` wants of the last layer's output after the final norm."""
+        final = self._num_layers - 1
+        if final in self._chosen_layers(plan):
+            batch.read_output(states, final, plan)
+        if self._tokens_layer(plan) == final:
+            batch.read_tokens(states, plan)
 
     def _beginning(self, tokens: Sequence[int]) -> Batch:
         """Lay out a shared beginning, of which keys and values are wanted."""
@@ -306,6 +328,8 @@ class HuggingFaceBackend:
         final = self._num_layers - 1
         hooked = [(number, self._layers()[number]) for number in self._chosen_layers(plan) if number != final]
         sites = self._chosen_sites(plan)
+        inner = self._tokens_layer(plan)
+        inner = None if inner == final or only not in (None, inner) else inner
         if only is not None:
             hooked = [each for each in hooked if each[0] == only]
             sites = tuple(site for site in sites if site.layer_id == only)
@@ -317,6 +341,8 @@ class HuggingFaceBackend:
             plan,
             scoring_func=self._scoring_func,
             trimmed=final if batch.trims else None,
+            tokens_layer=None if inner is None else (inner, self._layers()[inner]),
+            shared=batch.shared,
             into=batch.captured,
         )
 

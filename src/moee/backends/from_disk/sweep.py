@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from moee.backends.base import shareable
 from moee.backends.forward.batch import Batch, Work
 from moee.backends.forward.huggingface import HuggingFaceBackend
 from moee.backends.forward.out_of_memory import translating_out_of_memory
@@ -119,6 +120,7 @@ class SweepBackend(HuggingFaceBackend):
     def run(self, batches: Sequence[Sequences], plan: CapturePlan, *, shared: int = 0) -> Iterator[Activations]:
         """Sweep chunk after chunk. See `base.Backend.run`."""
         self._open_model()
+        shared = shareable(plan, shared)
         for chunk in self._chunks(batches, plan, shared):
             yield from self._sweep(chunk, plan, shared)
 
@@ -233,14 +235,13 @@ class SweepBackend(HuggingFaceBackend):
 
     def _finish(self, twin: Twin, passages: Sequence[Passage], plan: CapturePlan) -> None:
         """Let the model do to the last layer's output what it does, a final norm for the most part."""
-        final = self._num_layers - 1
-        if final not in self._chosen_layers(plan):
+        if not self._reads_output(plan):
             return
         for passage in passages:
             states = passage.states
             self._layers_do(twin, lambda _number, states=states: lambda *_args, **_kwargs: states)  # type: ignore[misc]
             output = twin.root(**passage.batch.inputs)
-            passage.batch.read_output(output.last_hidden_state, final, plan)
+            self._read_output(passage.batch, output.last_hidden_state, plan)
             passage.states = None
 
     def _layers_do(self, twin: Twin, forward_of: Callable[[int], Callable[..., Any]]) -> None:
