@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from moee.backends.fake import FakeBackend
-from moee.engine import compute_views, plan_batches
+from moee.engine import compute_views, plan_batches, views_of_texts
 from moee.errors import InputError, NonFiniteActivationsError
+from moee.method.config import EmbedderConfig
 from moee.types import Activations, CapturePlan
 
 
@@ -77,6 +78,38 @@ def test_routing_weights_of_each_layer_are_scored_apart() -> None:
     views = compute_views(FakeBackend(), [[1], [2]], CapturePlan(scoring="softmax"), batch_tokens=8)
     for layer in views.layer_ids:
         np.testing.assert_allclose(views.routing_layer(layer).sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_mean_over_own_tokens_follows_duplicates_and_order() -> None:
+    plan = CapturePlan(tokens_layer=1, text_span=(2, 1))
+    own = [[7, 8], [], [9], [7, 8]]
+    views = compute_views(FakeBackend(), [[1, 2, *each, 3] for each in own], plan, batch_tokens=8)
+    assert views.tokens is not None
+    assert not views.tokens[1].any()
+    np.testing.assert_array_equal(views.tokens[0], views.tokens[3])
+    for place in (0, 2):
+        alone = compute_views(FakeBackend(), [[4, 5, *own[place], 6]], plan, batch_tokens=8).tokens
+        assert alone is not None
+        np.testing.assert_allclose(views.tokens[place], alone[0], atol=1e-6)
+    assert compute_views(FakeBackend(), [[1, 2, 3]], CapturePlan(), batch_tokens=8).tokens is None
+
+
+@pytest.mark.parametrize("prompt", ["prompteol", "Passage: {text}", "{text}"])
+def test_texts_apart_from_their_template_give_the_mean_of_their_words(prompt: str) -> None:
+    config = EmbedderConfig(prompt=prompt, prompt_tokens="apart", on_empty="encode", max_length=12)
+    texts = ["two words", "and three words", "words " * 30, *([""] if prompt != "{text}" else [])]
+    views = views_of_texts(FakeBackend(), texts, config.replace(truncate="end"), batch_tokens=64, with_tokens=True)
+    bare = views_of_texts(FakeBackend(), texts[:3], config.replace(prompt="{text}", truncate="end"), batch_tokens=64)
+    assert views.tokens is not None
+    # the fake model's layers differ by a turn, and its hidden state is the mean over all tokens
+    expected = np.roll(bare.hidden_states, 1, axis=1)
+    np.testing.assert_allclose(views.tokens[:3], expected, atol=1e-6)
+    assert not views.tokens[3:].any()
+
+
+def test_the_mean_over_own_tokens_is_refused_where_they_are_not_known() -> None:
+    with pytest.raises(InputError, match=r"prompt_tokens is 'filled'.* Use prompt_tokens='apart'"):
+        views_of_texts(FakeBackend(), ["a"], EmbedderConfig(prompt_tokens="filled"), batch_tokens=8, with_tokens=True)
 
 
 def test_no_sequences_is_an_error() -> None:

@@ -320,6 +320,7 @@ class MoEE(Kept):
         *,
         prompt: str | None = None,
         projections: bool = False,
+        with_tokens: bool = False,
         show_progress_bar: bool = False,
         on_batch: OnBatch | None = None,
         token_ids: Sequence[list[int]] | None = None,
@@ -330,6 +331,7 @@ class MoEE(Kept):
             texts: Texts as in `encode`; a single string gives views of one row.
             prompt: Name of a prompt or a template with `{text}`; None is the configured one.
             projections: Also give random projections of the routers' inputs, the control for the routing weights.
+            with_tokens: Also give the view `tokens` where it has no weight.
             show_progress_bar: Show a progress bar on stderr.
             on_batch: Called with the places of texts and their views as soon as they are known, so that a long run can
                 be kept piece by piece.
@@ -346,6 +348,7 @@ class MoEE(Kept):
             self._with(prompt=prompt),
             "Embedding" if show_progress_bar else None,
             projections=projections,
+            with_tokens=with_tokens,
             on_batch=on_batch,
             token_ids=token_ids,
         )

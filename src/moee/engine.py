@@ -10,6 +10,7 @@ import numpy as np
 from moee.backends.base import Backend, shareable
 from moee.errors import InputError, NonFiniteActivationsError
 from moee.method.config import EmbedderConfig
+from moee.method.prompt_tokens import Apart
 from moee.method.prompts import resolve_prompt
 from moee.method.routing import score_layers
 from moee.method.texts import check_texts, token_sequences
@@ -122,6 +123,8 @@ def compute_views(
         rows.put("routing", places, views.routing_weights)
         if views.projections is not None:
             rows.put("projections", places, views.projections)
+        if views.tokens is not None:
+            rows.put("tokens", places, views.tokens)
         if on_batch is not None:
             repeats = np.repeat(np.arange(len(batch)), [len(each) for each in places])
             on_batch([place for each in places for place in each], views.take(repeats))
@@ -129,7 +132,12 @@ def compute_views(
         raise InputError("No token sequences to run: got an empty list.")
     found = rows.arrays
     return Views(
-        found["hidden"], found["routing"], activations.layer_ids, activations.num_experts, found.get("projections")
+        found["hidden"],
+        found["routing"],
+        activations.layer_ids,
+        activations.num_experts,
+        found.get("projections"),
+        found.get("tokens"),
     )
 
 
@@ -171,8 +179,13 @@ def views_of_texts(  # noqa: PLR0913 - the choices of one call
         truncate=config.truncate,
         max_tokens=min(limits, default=None),
         known=token_ids,
+        prompt_tokens=config.prompt_tokens,
     )
     plan = config.capture_plan(projections=projections)
+    if with_tokens or "tokens" in config.captured:
+        plan = replace(
+            plan, tokens_layer=config.middle_layer(backend.info.num_layers), text_span=_span(backend, config)
+        )
     with progress_bar(progress or "", len(checked), enabled=progress is not None) as advance:
 
         def finished(places: Sequence[int], views: Views) -> None:
@@ -185,6 +198,15 @@ def views_of_texts(  # noqa: PLR0913 - the choices of one call
         except NonFiniteActivationsError as error:
             raise NonFiniteActivationsError(row=error.row, what=error.what, text=checked[error.row][:60]) from error
         return replace(views, texts=tuple(checked))
+
+
+def _span(backend: Backend, config: EmbedderConfig) -> tuple[int, int]:
+    if config.prompt_tokens != "apart":
+        raise InputError(
+            f"prompt_tokens is {config.prompt_tokens!r}: in a filled template a text's own tokens cannot be told from "
+            "the template's, so there is no view 'tokens'. Use prompt_tokens='apart'."
+        )
+    return Apart(resolve_prompt(config.prompt), backend.tokenize, config.cleaning).span
 
 
 class _Rows:
@@ -210,5 +232,10 @@ def _views_of(activations: Activations, plan: CapturePlan, scoring_func: str) ->
             routing, activations.num_experts, activations.top_k, plan.scoring, scoring_func=scoring_func
         )
     return Views(
-        activations.hidden_states, routing, activations.layer_ids, activations.num_experts, activations.projections
+        activations.hidden_states,
+        routing,
+        activations.layer_ids,
+        activations.num_experts,
+        activations.projections,
+        activations.tokens,
     )

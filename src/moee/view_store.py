@@ -1,7 +1,8 @@
 """The disk cache of views: a model runs once for each prompt, and every later question is answered from files.
 
-Kept for each rendered prompt, in float32: the hidden state, the raw router logits, and a random projection of the
-routers' inputs (the control). Scoring, calibration, fusion and alpha come after the cache, so they are free.
+Kept for each rendered prompt, in float32: the hidden state, the raw router logits, where template and text are
+tokenised apart the mean over the text's tokens, and a random projection of the routers' inputs (the control). Scoring,
+calibration, weights, fusion and alpha come after the cache, so they are free.
 
 Layout: `<cache>/views/<key>/about.json` and `<id>.safetensors`, where the key names everything but the prompt that
 decides a view. Each file holds some hundreds of texts and appears whole or not at all, so a run that is stopped at any
@@ -14,7 +15,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from moee.embedder import MoEE
 from moee.errors import CheckpointError, NonFiniteActivationsError, OutputError
 from moee.files.atomic import atomic_file, best_effort
 from moee.method.config import EmbedderConfig
-from moee.method.prompts import render
+from moee.method.prompts import TemplateParts, clean, render
 from moee.method.routing import chosen_layers, score_layers
 from moee.method.texts import counting_cuts
 from moee.progress import progress_bar
@@ -42,7 +43,9 @@ _CHUNK_CHARACTERS = 40_000
 _PROMPT = 40
 """Characters that a prompt adds, about."""
 _DIGEST = 16
-_ARRAYS = ("hidden_states", "routing", "projections")
+_ARRAYS = ("hidden_states", "routing", "projections", "tokens")
+_AFTER_VIEWS = ("prompt", "cleaning", "scoring", "routing_calibration", "tokens_layer")
+"""Settings of a view's key that name no folder: they are in the key of a prompt, come later, or are added apart."""
 
 Shard = dict[str, npt.NDArray[Any]]
 
@@ -54,7 +57,8 @@ class ViewStore:
         embedder: The model. Its configuration does not matter: every request brings its own.
         folder: Folder of the cache; made when first written.
         show_progress: Bars on stderr.
-        projections: Also keep random projections of the routers' inputs, the control.
+        projections: Also keep what no configuration may ask for yet: random projections of the routers' inputs (the
+            control), and the view `tokens` where it can be had.
         strict: Treat empty and long texts as the configuration says, and raise where the folder cannot be written.
             Otherwise an empty text is the bare prompt, long ones are cut and counted in the log, and the folder is a
             cache: one that cannot be written is a warning.
@@ -109,7 +113,7 @@ class ViewStore:
 
     def _about(self, config: EmbedderConfig) -> dict[str, Any]:
         info = self._embedder.info
-        about = {key: value for key, value in config.view_key().items() if key not in ("prompt", "cleaning", "scoring")}
+        about = {key: value for key, value in config.view_key().items() if key not in _AFTER_VIEWS}
         if config.routing_pooling != "last_token":
             about["scoring"] = config.scoring  # pooled routing is scored before it is averaged
         about |= {"fingerprint": info.fingerprint, "dtype": info.dtype}
@@ -117,7 +121,12 @@ class ViewStore:
             about["precision"] = info.precision
         if not self._projections:
             about["projections"] = False
+        if self._keeps_tokens(config):
+            about["tokens_layer"] = config.middle_layer(info.num_layers)
         return about | {"max_length": config.max_length}
+
+    def _keeps_tokens(self, config: EmbedderConfig) -> bool:
+        return config.prompt_tokens == "apart" and (self._projections or "tokens" in config.captured)
 
     def _key(self, config: EmbedderConfig) -> str:
         about = self._about(config)
@@ -167,7 +176,8 @@ class ViewStore:
                 advance(len(places))
 
             try:
-                model.encode_views(texts, projections=self._projections, on_batch=finished)
+                tokens = self._keeps_tokens(config)
+                model.encode_views(texts, projections=self._projections, with_tokens=tokens, on_batch=finished)
             finally:
                 keep()  # what was finished before a failure or an interrupt
 
@@ -184,9 +194,10 @@ class ViewStore:
             "hidden_states": np.concatenate([views.hidden_states for views in parts]),
             "routing": np.concatenate([views.routing_weights for views in parts]),
         }
-        projections = [views.projections for views in parts if views.projections is not None]
-        if projections:
-            shard["projections"] = np.concatenate(projections)
+        for name in ("projections", "tokens"):
+            arrays = [array for views in parts if (array := getattr(views, name)) is not None]
+            if arrays:
+                shard[name] = np.concatenate(arrays)
         path = folder / f"{uuid.uuid4().hex}.safetensors"
         with self._keeping(), atomic_file(path) as temporary:
             # not `save_file`, which turns a full disk into an error of its own
@@ -240,13 +251,16 @@ class ViewStore:
         if config.routing_pooling == "last_token" and sites:
             top_k = [info.top_k[site] for site in sites]
             routing = score_layers(routing, num_experts, top_k, config.scoring, scoring_func=info.scoring_func)
-        return Views(found["hidden_states"], routing, layer_ids, num_experts, found.get("projections"))
+        return Views(
+            found["hidden_states"], routing, layer_ids, num_experts, found.get("projections"), found.get("tokens")
+        )
 
 
 def _capture_settings(config: EmbedderConfig, *, strict: bool) -> dict[str, Any]:
     """Return the settings that decide what the model gives, for `MoEE.with_settings`."""
     names = ("recipe", "prompt", "cleaning", "hidden_pooling", "hidden_layers", "routing_pooling", "routing_layers")
-    settings = {name: getattr(config, name) for name in (*names, "max_length")}
+    settings = {name: getattr(config, name) for name in (*names, "prompt_tokens", "tokens_layer", "max_length")}
+    settings["fusion"] = "hs"  # asks for no view but those of every pass; what is kept beside is asked for apart
     # raw logits serve every scoring; pooled routing was scored before it was averaged
     settings["scoring"] = "logits" if config.routing_pooling == "last_token" else config.scoring
     lenient = {"truncate": "warn", "on_empty": "encode"}
@@ -254,8 +268,17 @@ def _capture_settings(config: EmbedderConfig, *, strict: bool) -> dict[str, Any]
 
 
 def _keys(texts: Sequence[str], config: EmbedderConfig) -> list[bytes]:
-    """Return a digest of each rendered prompt: recipes that differ in cleaning share what cleaning leaves alike."""
-    prompts = (render(config.prompt, text, cleaning=config.cleaning) for text in texts)
+    """Return a digest of each rendered prompt: recipes that differ in cleaning share what cleaning leaves alike.
+
+    Of template and text apart, the seams are in it: two templates may write the same string around other texts.
+    """
+    prompts: Iterable[str]
+    if config.prompt_tokens == "apart":
+        parts = TemplateParts(config.prompt, cleaning=config.cleaning)
+        own = parts.texts(clean(text, config.cleaning) for text in texts)
+        prompts = (json.dumps([parts.before, text, parts.after]) for text in own)
+    else:
+        prompts = (render(config.prompt, text, cleaning=config.cleaning) for text in texts)
     return [
         hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest() for prompt in prompts
     ]
@@ -264,7 +287,8 @@ def _keys(texts: Sequence[str], config: EmbedderConfig) -> list[bytes]:
 def _load(path: Path) -> Shard:
     try:
         shard: Shard = load_file(path)
-        if len({len(shard[name]) for name in ("keys", "hidden_states", "routing")}) != 1:
+        named = ("keys", "hidden_states", "routing", *(name for name in ("projections", "tokens") if name in shard))
+        if len({len(shard[name]) for name in named}) != 1:
             raise ValueError("its arrays differ in length")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(

@@ -147,6 +147,56 @@ def test_what_the_model_is_asked_for_keeps_views_apart(
     assert backend.sequences == 10
 
 
+APART = CONFIG.replace(prompt_tokens="apart")
+
+
+def test_template_and_text_apart_have_a_folder_of_their_own_with_the_mean_of_tokens(
+    embedder: MoEE, backend: CountingBackend, tmp_path: Path
+) -> None:
+    store = ViewStore(embedder, tmp_path)
+    texts = [*TEXTS[:5], ""]
+    assert store.views(texts, CONFIG).tokens is None
+    assert store.missing(texts, APART) == 6
+    found = store.views(texts, APART)
+    whole = embedder.with_settings(prompt_tokens="apart", on_empty="encode").encode_views(texts, with_tokens=True)
+    assert found.tokens is not None
+    assert whole.tokens is not None
+    np.testing.assert_allclose(found.tokens, whole.tokens, atol=1e-6)
+    assert found.tokens[:5].any(axis=1).all()
+    assert not found.tokens[5].any()
+    batches = backend.batches
+    for change in ({"weights": {"hs": 1, "tokens": 0.5}}, {"tokens_layer": 1}, {"routing_calibration": "whiten"}):
+        again = store.views(texts, APART.replace(**change)).tokens  # layer 1 of 2 is the middle
+        np.testing.assert_array_equal(again, found.tokens)
+    assert backend.batches == batches
+    assert store.missing(texts, APART.replace(tokens_layer=0)) == 6
+    described = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("views/*/about.json")]
+    assert {(each.get("prompt_tokens"), each.get("tokens_layer")) for each in described} == {(None, None), ("apart", 1)}
+
+
+@pytest.mark.parametrize("weights", [{"hs": 1}, {"hs": 1, "tokens": 0.3}])
+def test_a_store_without_the_control_keeps_the_mean_of_tokens_only_if_it_counts(
+    embedder: MoEE, tmp_path: Path, weights: dict[Any, float]
+) -> None:
+    config = APART.replace(weights=weights)
+    store = ViewStore(embedder, tmp_path, projections=False, strict=True)
+    assert (store.views(TEXTS[:3], config).tokens is not None) == ("tokens" in weights)
+    # written without it, what needs it is computed anew
+    needs = APART.replace(weights={"hs": 1, "tokens": 1})
+    assert store.missing(TEXTS[:3], needs) == (0 if "tokens" in weights else 3)
+    assert store.views(TEXTS[:3], needs).tokens is not None
+
+
+def test_templates_that_write_the_same_string_are_told_apart_by_their_seams(embedder: MoEE, tmp_path: Path) -> None:
+    store = ViewStore(embedder, tmp_path)
+    one = store.views(["b c"], APART.replace(prompt="a: {text}")).tokens
+    assert store.missing(["c"], APART.replace(prompt="a: b {text}")) == 1
+    other = store.views(["c"], APART.replace(prompt="a: b {text}")).tokens
+    assert one is not None
+    assert other is not None
+    assert not np.allclose(one, other)
+
+
 def test_pooled_routing_is_kept_for_each_scoring(embedder: MoEE, backend: CountingBackend, tmp_path: Path) -> None:
     """Weights are averaged over tokens, not logits, so scoring comes first."""
     store = ViewStore(embedder, tmp_path)

@@ -159,6 +159,7 @@ class Encoder:
             cleaning=self._embedder.config.cleaning,
             truncate="end",
             max_tokens=None,
+            prompt_tokens=self._embedder.config.prompt_tokens,
         )
 
     def detokenize(self, sequences: Sequence[Sequence[int]]) -> list[str]:

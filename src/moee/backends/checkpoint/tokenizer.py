@@ -119,6 +119,7 @@ class TextTokenizer:
         # a fast tokenizer that changes its settings fails while another thread uses it ("Already borrowed")
         self._lock = threading.RLock()
         self._allowed: dict[tuple[str, str], int] = {}
+        self._templates: dict[tuple[str, ...], list[list[int]]] = {}
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of every prompt, with the tokenizer's own special tokens and no truncation.
@@ -137,7 +138,10 @@ class TextTokenizer:
             return []
         with self._lock:
             if isinstance(prompts, TemplateParts):
-                ids = self._ids_of_template(prompts)
+                key = tuple(prompts)
+                if key not in self._templates:
+                    self._templates[key] = self._ids_of_template(prompts)
+                ids = [list(each) for each in self._templates[key]]
             elif isinstance(prompts, TextParts):
                 ids = self._ids_apart(prompts)
             else:
