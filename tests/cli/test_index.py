@@ -43,7 +43,7 @@ def test_search_prints_a_table_of_cut_texts_with_their_fields(moee: Run, built: 
     done = moee("search", built, TEXTS[17], "-k", "3")
     assert (done.returncode, done.stderr) == (0, "")
     head, first, *rest = done.stdout.splitlines()
-    assert head.split() == ["score", "HS", "RW", "id", "year", "lang", "text"]
+    assert head.split() == ["score", "hs", "rw", "id", "year", "lang", "text"]
     assert first.split()[:6] == ["1.000", "1.000", "1.000", "t17", "2017", "en"]
     assert len(rest) == 2
     assert all(len(line) <= 110 for line in done.stdout.splitlines())
@@ -77,7 +77,7 @@ def test_info_describes_the_index(moee: Run, built: Path) -> None:
     assert (facts["num_texts"], facts["is_complete"], facts["model"]["name"]) == (300, True, "fake")
     assert facts["fields"] == {"year": "integer", "lang": "string"}
     assert facts["calibration"] == {"method": "spectral", "whose": "corpus", "num_texts": 300}
-    assert facts["vectors"] == {"hidden_dim": 16, "routing_dim": 16, "reduction": None, "stored_as": "float32"}
+    assert facts["vectors"] == {"dims": {"hs": 16, "rw": 16}, "reduction": None, "stored_as": "float32"}
     assert facts["store"]["kind"] == "flat"
     assert facts["bytes"] == sum(path.stat().st_size for path in built.rglob("*") if path.is_file())
     shown = moee("index", "info", built)
@@ -123,15 +123,15 @@ def test_a_report_is_printed_as_a_table_and_as_json(moee: Run, built: Path, tmp_
     done = moee("index", "build", built.parent / "texts.jsonl", "--out", tmp_path / "a", *options)
     assert done.returncode == 0, done.stderr
     title, head, exact, *rows = done.stdout.splitlines()
-    assert title.startswith("Losses on 10 queries among 65 texts, none of which was fitted on (alpha 0.")
+    assert title.startswith("Losses on 10 queries among 65 texts, none of which was fitted on (hs 1.00, rw 0.")
     assert head.split() == [
         "stored",
         "as",
         "dims",
         "of",
-        "HS",
+        "hs",
         "of",
-        "RW",
+        "rw",
         "bytes",
         "a",
         "text",
@@ -226,7 +226,7 @@ def test_folders_that_are_no_index_are_named(moee: Run, tmp_path: Path, asked: l
     (tmp_path / "index.json").write_text('{"kind": "moee-index", "format_version": 99}')
     done = moee(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "has format version 99; this program reads version 1. Update moee" in done.stderr
+    assert "has format version 99; this program reads versions 1 to 2. Update moee" in done.stderr
 
 
 def test_a_folder_with_other_files_is_left_alone(moee: Run, tmp_path: Path) -> None:

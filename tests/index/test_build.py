@@ -132,7 +132,7 @@ def test_vectors_are_shortened_for_documents_and_queries_alike(
     corpus = write_corpus()
     built = build_index(tmp_path / "index", corpus, fake, BuildOptions(dims=12, reduction=method))
     layout = built.manifest.layout
-    assert layout.hidden_dim + layout.routing_dim == 12
+    assert layout.dim == 12
     with Searcher.open(tmp_path / "index") as searcher:
         best = searcher.search(corpus.records[7].text, k=1, alpha=1)[0]
     assert best.record.id == "t7"
@@ -167,7 +167,7 @@ def test_a_report_is_kept_with_the_index(fake: MoEE, write_corpus: WriteCorpus, 
     built = build_index(tmp_path / "index", write_corpus(), fake, options)
     assert (built.report.num_fitted, built.report.num_queries + built.report.num_documents) == (300, 100)
     chosen = next(loss for loss in built.report.losses if loss.is_chosen)
-    assert (chosen.hidden_dim + chosen.routing_dim, chosen.stored) == (16, "int8")
+    assert (sum(chosen.dims.values()), chosen.stored) == (16, "int8")
     assert json.loads((tmp_path / "index" / "report.json").read_text()) == json.loads(json.dumps(asdict(built.report)))
     build_index(tmp_path / "other", write_corpus(), fake, replace(options, report=False))
     with pytest.raises(InputError, match="begun without a report"):
@@ -273,7 +273,7 @@ def test_unusable_options_are_refused_before_a_model_is_needed(
     ("num_texts", "options", "message"),
     [
         (400, {"dims": 64}, "64 dimensions were asked for; allowed are 2 to 31"),
-        (10, {"dims": 30}, r"10 texts give 9 \+ \d+ directions"),
+        (10, {"dims": 30}, r"10 texts give the directions hs 9 \+ rw \d+"),
         (100, {"report": True}, "measured on 25 held-out texts"),
         (1, {"quantize": "int8"}, "at least 2 texts, and got 1"),
     ],

@@ -15,7 +15,7 @@ from moee.stores.store import Layout
 FIRST = Source("/a.jsonl", "ab" * 32, 3, "text", None)
 MANIFEST = Manifest(
     store=StoreSpec("flat"),
-    layout=Layout(16, 8, {"year": "integer"}),
+    layout=Layout({"hs": 16, "rw": 8}, {"year": "integer"}),
     model="fake",
     fingerprint="fake-1",
     dtype="float32",
@@ -68,9 +68,12 @@ def test_folders_without_an_index_are_named(tmp_path: Path) -> None:
 
 
 def test_newer_versions_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    values = {**MANIFEST.to_dict(), "format_version": 2, "new": 1}
+    values = {**MANIFEST.to_dict(), "format_version": 3, "new": 1}
     (tmp_path / "index.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=r"format version 2; this program reads version 1. Update moee"):
+    with pytest.raises(
+        InputError,
+        match=r"version 3; this program reads versions 1 to 2. Update moee, or build it again: moee index build /",
+    ):
         read_manifest(tmp_path)
 
 

@@ -19,7 +19,7 @@ from moee.stores.store import Layout
 
 MANIFEST = Manifest(
     store=StoreSpec("flat"),
-    layout=Layout(4, 2, {}),
+    layout=Layout({"hs": 4, "rw": 2}, {}),
     model="fake",
     fingerprint="abc",
     dtype="float32",

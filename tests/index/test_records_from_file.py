@@ -183,7 +183,7 @@ def test_the_digest_is_that_of_the_records_not_of_the_bytes(tmp_path: Path) -> N
 
 def manifest(*, id_column: str | None, **types: str) -> Manifest:
     source = Source("x", "0", 1, "body", id_column)
-    layout = Layout(1, 1, types)  # type: ignore[arg-type]
+    layout = Layout({"hs": 1, "rw": 1}, types)  # type: ignore[arg-type]
     return Manifest(
         StoreSpec("flat"), layout, "fake", "fake-1", "float32", "exact", "none", 1.0, None, None, None, (source,)
     )

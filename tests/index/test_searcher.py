@@ -56,6 +56,28 @@ def test_a_hit_brings_both_cosines_so_that_it_can_be_ranked_anew(searcher: Searc
             assert hit.score == pytest.approx((hit.hidden + alpha * hit.routing) / (1 + alpha), abs=1e-6)
 
 
+def test_weights_by_name_say_what_alpha_says(searcher: Searcher) -> None:
+    assert searcher.views == tuple(searcher.manifest.layout.dims)
+    named = searcher.search(QUERIES[0], 5, weights={"hs": 2.0, "rw": 0.5})
+    asked = searcher.search(QUERIES[0], 5, fusion="sum", alpha=0.25)
+    assert [(hit.record.id, hit.score) for hit in named] == [(hit.record.id, hit.score) for hit in asked]
+    alone = searcher.search(QUERIES[0], 5, weights={"rw": 1.0})
+    assert [hit.score for hit in alone] == [hit.cosines["rw"] for hit in alone]
+
+
+def test_weights_that_cannot_be_used_are_refused_before_the_model_runs(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher, "query_blocks", None)
+    for how in ({"alpha": 0.5}, {"fusion": "hs"}):
+        with pytest.raises(InputError, match="Give one or the other"):
+            searcher.search("x", weights={"hs": 1.0}, **how)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="weights name tokens, and there are the views hs, rw here"):
+        searcher.search("x", weights={"hs": 1.0, "tokens": 0.5})
+    with pytest.raises(InputError, match="views weigh hs=-1, rw=0; all must be 0 or larger"):
+        searcher.search("x", weights={"hs": -1.0})
+
+
 def test_blocks_serve_every_alpha_without_the_model(searcher: Searcher) -> None:
     blocks = searcher.query_blocks(QUERIES)
     for row, query in enumerate(QUERIES):

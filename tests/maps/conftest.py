@@ -59,7 +59,7 @@ def make_index(tmp_path: Path) -> Iterator[MakeIndex]:
         index = open_index(tmp_path / "texts.index")
         layout = index.manifest.layout
         topics = [str(row["x"]) for row in rows]
-        blocks = [planted(topics, layout.hidden_dim, 0), planted(topics, layout.routing_dim, 1)]
+        blocks = [planted(topics, layout.dims["hs"], 0), planted(topics, layout.dims["rw"], 1)]
         records = [Record(str(row["id"]), str(row["text"]), {"x": str(row["x"])}) for row in rows]
         index.store.upsert(records, np.concatenate(blocks, axis=1))
         opened.append(index)

@@ -35,7 +35,7 @@ def test_options_decide_the_sample_the_topics_and_the_vectors(make_index: MakeIn
     assert len(made.corpus_map) == 30
     assert len(made.corpus_map.topics) == 4
     assert (made.corpus_map.topic >= 0).all()
-    assert made.points.vectors.shape[1] == index.manifest.layout.routing_dim
+    assert made.points.vectors.shape[1] == index.manifest.layout.dims["rw"]
     assert (made.corpus_map.origin.num_records, made.corpus_map.origin.seed) == (60, 3)
     again = make_map(index, MapOptions(max_points=30, topics=4, fusion="rw", seed=3))
     np.testing.assert_array_equal(made.corpus_map.x, again.corpus_map.x)

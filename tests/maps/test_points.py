@@ -25,12 +25,12 @@ def test_the_fusion_is_the_index_s_own_unless_another_is_asked_for(make_index: M
     index = make_index(fusion="rw")
     own = read_points(index, max_points=1000, seed=0)
     assert (own.fusion, own.alpha) == ("rw", None)
-    assert own.vectors.shape[1] == index.manifest.layout.routing_dim
+    assert own.vectors.shape[1] == index.manifest.layout.dims["rw"]
     hs = read_points(index, max_points=1000, seed=0, fusion="hs")
-    assert hs.vectors.shape[1] == index.manifest.layout.hidden_dim
+    assert hs.vectors.shape[1] == index.manifest.layout.dims["hs"]
     heavy = read_points(index, max_points=1000, seed=0, fusion="sum", alpha=9.0)
     assert heavy.alpha == 9.0
-    lengths = np.linalg.norm(heavy.vectors[:, : index.manifest.layout.hidden_dim], axis=1)
+    lengths = np.linalg.norm(heavy.vectors[:, : index.manifest.layout.dims["hs"]], axis=1)
     np.testing.assert_allclose(lengths, np.sqrt(1 / 10), atol=1e-6)
 
 

@@ -286,7 +286,7 @@ def test_shortened_vectors_have_the_cosines_of_the_index(reduced: Indexed) -> No
 @pytest.mark.parametrize("fusion", ["hs", "rw"])
 def test_one_view_can_be_shortened_alone(reduced: Indexed, fusion: str) -> None:
     assert reduced.searcher.reducer is not None
-    most = {"hs": reduced.searcher.reducer.hidden_dim, "rw": reduced.searcher.reducer.routing_dim}[fusion]
+    most = reduced.searcher.reducer.dims[fusion]
     vectors = np.float32(reduced.server.post("/embed", inputs=TEXTS[:4], dimensions=most, fusion=fusion).json())
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert vectors.shape == (4, most)

@@ -8,31 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from moee.method.fusion import unit
+from moee.method.fusion import split_blocks, unit
 from moee.stores.filters import Filter
 from moee.stores.store import Candidates, Layout, Query, Record, Value
-from moee.types import Array
+from moee.types import Array, View
 
-HIDDEN, ROUTING = 24, 10
+DIMS: dict[View, int] = {"hs": 24, "rw": 7, "tokens": 3}
+"""Views of a text, and the lengths of their blocks."""
 LAYOUT = Layout(
-    HIDDEN,
-    ROUTING,
+    DIMS,
     {"year": "integer", "Page count": "number", "lang": "string", "is_draft": "boolean", "id": "string"},
 )
 """A field of every type; a name that no database takes as it is, and one that is a store's own."""
 
 
-def unit_blocks(num_texts: int, seed: int = 0, hidden: int = HIDDEN, routing: int = ROUTING) -> Array:
-    """Random stored vectors: two unit blocks side by side."""
+def unit_blocks(num_texts: int, seed: int = 0, dims: Mapping[View, int] = DIMS) -> Array:
+    """Random stored vectors: unit blocks side by side."""
     rng = np.random.default_rng(seed)
-    return np.concatenate(
-        [unit(rng.standard_normal((num_texts, hidden))), unit(rng.standard_normal((num_texts, routing)))], axis=1
-    )
+    return np.concatenate([unit(rng.standard_normal((num_texts, dim))) for dim in dims.values()], axis=1)
 
 
-def query_of(vector: Array, alpha: float = 0.5, hidden: int = HIDDEN) -> Query:
-    """Ask for what is near a stored vector."""
-    return Query({"hs": vector[:hidden], "rw": vector[hidden:]}, {"hs": 1.0, "rw": alpha})
+def query_of(vector: Array, alpha: float = 0.5, dims: Mapping[View, int] = DIMS) -> Query:
+    """Ask for what is near a stored vector; `tokens` counts a quarter where it is."""
+    weights: dict[View, float] = {"hs": 1.0, "rw": alpha, "tokens": 0.25}
+    return Query(split_blocks(vector, dims), {view: weights[view] for view in dims})
 
 
 def some_records(num_records: int, start: int = 0, edition: int = 0) -> list[Record]:

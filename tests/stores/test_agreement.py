@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from moee.data import calibration_texts
 from moee.stores.base import Store, search
 from moee.stores.registry import StoreSpec, create_store
 from moee.stores.store import Hit, Layout, Query, Record
-from moee.types import Array
+from moee.types import Array, View
 from tests.stores.conftest import new_table
 from tests.stores.records import query_of, unit_blocks
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
 ALPHAS = (0.0, 0.14, 0.5, 1.0, 3.0)
 NUM_QUERIES = 100
-HIDDEN, ROUTING = 96, 64
+DIMS: dict[View, int] = {"hs": 96, "rw": 64, "tokens": 32}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,13 @@ def stores(postgres: str, tmp_path: Path) -> Iterator[list[StoreSpec]]:
         yield [StoreSpec("flat"), StoreSpec("lancedb"), table]
 
 
-def fill(stack: ExitStack, specs: list[StoreSpec], folder: Path, vectors: Array, hidden: int) -> list[Store]:
+def fill(
+    stack: ExitStack, specs: list[StoreSpec], folder: Path, vectors: Array, dims: Mapping[View, int]
+) -> list[Store]:
     """Make every store, and write the same records to each in several calls."""
     opened = []
     for spec in specs:
-        store = create_store(spec, folder, Layout(hidden, vectors.shape[1] - hidden, {"even": "boolean"}))
+        store = create_store(spec, folder, Layout(dims, {"even": "boolean"}))
         stack.callback(store.close)
         records = [Record(f"id-{row}", f"text {row}", {"even": row % 2 == 0}) for row in range(len(vectors))]
         for start in range(0, len(vectors), 700):
@@ -64,13 +66,13 @@ def assert_same(found: list[list[Hit]], expected: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_same_ten_from_every_store_for_random_vectors(stores: list[StoreSpec], tmp_path: Path) -> None:
-    vectors = unit_blocks(3000, hidden=HIDDEN, routing=ROUTING)
-    queries = unit_blocks(NUM_QUERIES, seed=1, hidden=HIDDEN, routing=ROUTING)
+    vectors = unit_blocks(3000, dims=DIMS)
+    queries = unit_blocks(NUM_QUERIES, seed=1, dims=DIMS)
     with ExitStack() as stack:
-        opened = fill(stack, stores, tmp_path, vectors, HIDDEN)
+        opened = fill(stack, stores, tmp_path, vectors, DIMS)
         for row in queries:
             for alpha in ALPHAS:
-                query = query_of(row, alpha, HIDDEN)
+                query = query_of(row, alpha, DIMS)
                 assert_same([search(store, query, 10) for store in opened], best(vectors, query, 10))
 
 
@@ -81,12 +83,12 @@ def test_the_same_ten_from_every_store_for_sentences(
     model = MoEE.from_pretrained(GOLDEN, dtype="float32")
     model.calibrate(calibration_texts()[400:700])
     vectors = np.concatenate([model.encode(sentences, fusion="hs"), model.encode(sentences, fusion="rw")], axis=1)
-    hidden = model.info.hidden_size
+    dims: dict[View, int] = {"hs": model.info.hidden_size, "rw": vectors.shape[1] - model.info.hidden_size}
     with ExitStack() as stack:
-        opened = fill(stack, stores, tmp_path, vectors[NUM_QUERIES:], hidden)
+        opened = fill(stack, stores, tmp_path, vectors[NUM_QUERIES:], dims)
         for row in vectors[:NUM_QUERIES]:
             for alpha in ALPHAS:
-                query = query_of(row, alpha, hidden)
+                query = query_of(row, alpha, dims)
                 assert_same([search(store, query, 10) for store in opened], best(vectors[NUM_QUERIES:], query, 10))
 
 
@@ -100,7 +102,8 @@ def test_a_weight_chosen_when_asking_is_that_of_embedding_again(
     vectors = np.concatenate([model.encode(texts, fusion="hs"), model.encode(texts, fusion="rw")], axis=1)
     blocks = list(zip(model.encode(asked, fusion="hs"), model.encode(asked, fusion="rw"), strict=True))
     with ExitStack() as stack:
-        (store,) = fill(stack, [spec], tmp_path, vectors, model.info.hidden_size)
+        dims: dict[View, int] = {"hs": model.info.hidden_size, "rw": vectors.shape[1] - model.info.hidden_size}
+        (store,) = fill(stack, [spec], tmp_path, vectors, dims)
         for alpha in ALPHAS:
             embedded = model.encode(texts, fusion="sum", alpha=alpha).astype(np.float64)
             again = model.encode(asked, fusion="sum", alpha=alpha).astype(np.float64) @ embedded.T

@@ -213,7 +213,7 @@ def test_every_store_leaves_what_matches_does(spec: StoreSpec, tmp_path: Path) -
     """Missing values, both zeros, the ends of every range, and every order of strings, under random conditions."""
     rng = random.Random(5)
     records = [random_record(number, rng) for number in range(120)]
-    store = create_store(spec, tmp_path, Layout(2, 2, FIELDS))
+    store = create_store(spec, tmp_path, Layout({"hs": 2, "rw": 2}, FIELDS))
     vectors = np.random.default_rng(0).standard_normal((120, 4)).astype(np.float32)
     store.upsert(records, vectors)
     outcomes = set()

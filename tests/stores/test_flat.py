@@ -20,7 +20,7 @@ from moee.stores.quantize import CODECS, fit_codec
 from moee.stores.registry import StoreSpec, create_store, open_store
 from moee.stores.store import Layout, Record
 from moee.stores.vector_file import COPIED_BYTES
-from tests.stores.records import HIDDEN, LAYOUT, ids, is_accepted, query_of, some_records, unit_blocks
+from tests.stores.records import DIMS, LAYOUT, ids, is_accepted, query_of, some_records, unit_blocks
 
 REPOSITORY = Path(__file__).parents[2]
 VECTORS = unit_blocks(200)
@@ -96,8 +96,8 @@ def test_a_reader_follows_a_compaction(store: FlatStore, folder: Path) -> None:
 def test_a_search_over_many_blocks_is_exact_with_any_filter(folder: Path, name: Literal["int8"] | None) -> None:
     num_records, dim = 3 * COPIED_BYTES // 4 // 512 + 17, 512
     vectors = np.random.default_rng(0).standard_normal((num_records, dim)).astype(np.float32)
-    codec = None if name is None else fit_codec(name, vectors[:1000], 500)
-    store = FlatStore.create(folder, Layout(500, 12, {"number": "integer", "rest": "integer"}), codec)
+    codec = None if name is None else fit_codec(name, vectors[:1000], (500, 12))
+    store = FlatStore.create(folder, Layout({"hs": 500, "rw": 12}, {"number": "integer", "rest": "integer"}), codec)
     fields = [{"number": number, "rest": number % 100} for number in range(num_records)]
     store.upsert([Record(str(number), "", fields[number]) for number in range(num_records)], vectors)
     store.delete([str(number) for number in range(0, num_records, 7)])
@@ -124,7 +124,7 @@ def test_a_search_over_many_blocks_is_exact_with_any_filter(folder: Path, name: 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_codes_are_stored_and_searched_as_what_they_decode_to(name: str, tmp_path: Path) -> None:
-    codec = fit_codec(name, VECTORS, HIDDEN)  # type: ignore[arg-type]
+    codec = fit_codec(name, VECTORS, DIMS.values())
     decoded = codec.decode(codec.encode(VECTORS))
     store = create_store(StoreSpec("flat"), tmp_path, LAYOUT, codec)
     store.upsert(RECORDS, VECTORS)
@@ -144,7 +144,7 @@ def test_codes_are_stored_and_searched_as_what_they_decode_to(name: str, tmp_pat
 @pytest.mark.parametrize("kind", ["lancedb", "pgvector"])
 def test_other_stores_refuse_a_codec(kind: str, tmp_path: Path) -> None:
     spec = StoreSpec("lancedb") if kind == "lancedb" else StoreSpec("pgvector", "postgresql://localhost/nowhere", "t")
-    codec = fit_codec("int8", VECTORS, HIDDEN)
+    codec = fit_codec("int8", VECTORS, DIMS.values())
     with pytest.raises(InputError, match=rf"'{kind}' keeps float32 vectors alone, not int8.*--dims"):
         create_store(spec, tmp_path, LAYOUT, codec)
 

@@ -88,7 +88,7 @@ def test_an_approximate_index_finds_what_is_near_and_scores_it_exactly(folder: P
         hits = search(store, query, 10)
         assert len({hit.record.id for hit in hits} & {str(row) for row in np.argsort(-scores)[:10]}) >= 9
         for hit in hits:
-            assert hit.score == pytest.approx(scores[int(hit.record.id)] / 1.5, abs=1e-6)
+            assert hit.score == pytest.approx(scores[int(hit.record.id)] / 1.75, abs=1e-6)
     store.compact()
     assert store._table.index_stats(index.name).num_unindexed_rows == 0
     rare = store.search(vectors[0], 10, Filter.parse("year in (1, 2, 3)"))
@@ -100,4 +100,4 @@ def test_an_approximate_index_finds_what_is_near_and_scores_it_exactly(folder: P
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'moee\[lancedb\]'"):
-        create_store(StoreSpec("lancedb"), tmp_path, Layout(2, 2, {}))
+        create_store(StoreSpec("lancedb"), tmp_path, Layout({"hs": 2, "rw": 2}, {}))

@@ -18,6 +18,7 @@ from moee.stores.pgvector import PgVectorStore
 from moee.stores.postgres import PASSWORD_VARIABLE
 from moee.stores.registry import StoreSpec, create_store, open_store
 from moee.stores.store import Layout, Record
+from moee.types import View
 from tests.stores.conftest import new_table
 from tests.stores.records import LAYOUT, ids, query_of, some_records, unit_blocks
 
@@ -172,17 +173,17 @@ def test_vectors_that_are_too_long_are_refused_with_the_way_out(
 ) -> None:
     spec = StoreSpec("pgvector", postgres, "too_long", approximate=approximate)
     with pytest.raises(InputError, match=rf"have {dim:,} dimensions; .* at most {limit}. Reduce them .*--dims"):
-        create_store(spec, tmp_path, Layout(dim - 8, 8, {}))
+        create_store(spec, tmp_path, Layout({"hs": dim - 8, "rw": 8}, {}))
 
 
 @pytest.mark.parametrize("dim", [2_001, 16_000])
 def test_long_vectors_are_kept_to_the_last_bit(table: StoreSpec, tmp_path: Path, dim: int) -> None:
-    vectors = unit_blocks(12, hidden=dim - 100, routing=100)
-    made = create_store(table, tmp_path, Layout(dim - 100, 100, {}))
+    vectors = unit_blocks(12, dims={"hs": dim - 100, "rw": 100})
+    made = create_store(table, tmp_path, Layout({"hs": dim - 100, "rw": 100}, {}))
     made.upsert([Record(str(row), "") for row in range(12)], vectors)
     found = made.fetch([str(row) for row in range(12)])
     assert np.array_equal(found.vectors, vectors)
-    assert search(made, query_of(vectors[7], hidden=dim - 100), 1)[0].record.id == "7"
+    assert search(made, query_of(vectors[7], dims={"hs": dim - 100, "rw": 100}), 1)[0].record.id == "7"
     made.close()
 
 
@@ -191,13 +192,13 @@ def test_long_texts_and_many_fields_fit_beside_any_vector(table: StoreSpec, tmp_
     """Vectors lie in their rows if the rest can be moved out of them, whatever it is."""
     rng = np.random.default_rng(0)
     names = [f"note{number}" for number in range(12)]
-    layout = Layout(dim - 100, 100, dict.fromkeys(names, "string"))
+    layout = Layout({"hs": dim - 100, "rw": 100}, dict.fromkeys(names, "string"))
     store = create_store(table, tmp_path, layout)
     letters = rng.integers(0x4E00, 0x9FFF, (20, 3000))  # too random to be compressed
     for length in (5, 8, 12, 40, 3000):
         fields = {name: "".join(map(chr, letters[row][:length])) for row, name in enumerate(names)}
         record = Record(f"{length}-" + "i" * min(length, 300), fields["note1"] * 50, fields)
-        vectors = unit_blocks(1, hidden=dim - 100, routing=100)
+        vectors = unit_blocks(1, dims={"hs": dim - 100, "rw": 100})
         store.upsert([record], vectors)
         found = store.fetch([record.id])
         assert found.records == [record]
@@ -211,18 +212,19 @@ def test_an_approximate_index_finds_what_is_near_and_scores_it_exactly(
 ) -> None:
     """Above 2,000 dimensions the index holds half precision, the table float32 still."""
     rng = np.random.default_rng(0)
-    centres = unit_blocks(20, hidden=hidden, routing=routing)
+    dims: dict[View, int] = {"hs": hidden, "rw": routing}
+    centres = unit_blocks(20, dims=dims)
     vectors = centres[rng.integers(0, 20, 600)] + 0.02 * rng.standard_normal((600, hidden + routing)).astype(np.float32)
     vectors = vectors.astype(np.float32)
     with new_table(postgres, approximate=True) as spec:
-        made = create_store(spec, tmp_path, Layout(hidden, routing, {"number": "integer"}))
+        made = create_store(spec, tmp_path, Layout(dims, {"number": "integer"}))
         made.upsert([Record(str(row), "", {"number": row}) for row in range(600)], vectors)
         made.compact()
         made.compact()
         with psycopg.connect(postgres) as connection:
             rows = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", [spec.table]).fetchall()
             assert sum(f"{key}_ip_ops" in definition for (definition,) in rows) == 1
-        query = query_of(vectors[5], hidden=hidden)
+        query = query_of(vectors[5], dims=dims)
         scores = vectors.astype(np.float64) @ query.vector.astype(np.float64)
         expected = [str(row) for row in np.argsort(-scores)[:10]]
         hits = search(made, query, 10)
@@ -257,7 +259,7 @@ def test_a_table_of_others_is_refused(postgres: str, tmp_path: Path) -> None:
 def test_an_empty_table_that_a_killed_build_left_is_no_obstacle(
     table: StoreSpec, postgres: str, tmp_path: Path
 ) -> None:
-    create_store(table, tmp_path, replace(LAYOUT, hidden_dim=9)).close()
+    create_store(table, tmp_path, replace(LAYOUT, dims={"hs": 9, "rw": 2})).close()
     again = create_store(table, tmp_path, LAYOUT)
     again.delete(["nobody"])
     with pytest.raises(InputError, match=r"There is a table .* already"):  # empty, but somebody is about to write

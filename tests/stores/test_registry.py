@@ -14,9 +14,8 @@ from moee.stores.filters import Filter
 from moee.stores.registry import StoreSpec, create_store, open_store
 from moee.stores.store import Layout, Query, Record
 from tests.stores.records import (
-    HIDDEN,
+    DIMS,
     LAYOUT,
-    ROUTING,
     everything,
     ids,
     is_accepted,
@@ -43,9 +42,9 @@ def test_an_empty_store_answers_everything_with_nothing(store: Store) -> None:
     assert store.delete(["a"]) == 0
     assert list(store.scan()) == []
     for found in (store.fetch(["a"]), store.fetch([]), store.search(VECTORS[0], 3)):
-        assert (list(found.records), found.vectors.shape, found.vectors.dtype) == ([], (0, HIDDEN + ROUTING), "float32")
+        assert (list(found.records), found.vectors.shape, found.vectors.dtype) == ([], (0, LAYOUT.dim), "float32")
     assert search(store, query_of(VECTORS[0]), 3) == []
-    store.upsert([], np.empty((0, HIDDEN + ROUTING), dtype=np.float32))
+    store.upsert([], np.empty((0, LAYOUT.dim), dtype=np.float32))
     store.compact()
     assert len(store) == 0
 
@@ -120,10 +119,10 @@ def test_a_search_is_exact(filled: Store) -> None:
     hits = search(filled, query, 20)
     assert [hit.record.id for hit in hits] == [f"id-{row}" for row in expected]
     for hit, row in zip(hits, expected, strict=True):
-        hidden = VECTORS[row, :HIDDEN] @ query.blocks["hs"]
-        routing = VECTORS[row, HIDDEN:] @ query.blocks["rw"]
-        assert (hit.hidden, hit.routing) == pytest.approx((hidden, routing), abs=1e-6)
-        assert hit.score == pytest.approx((hidden + 0.7 * routing) / 1.7, abs=1e-6)
+        cosines = {view: block @ query.blocks[view] for view, block in LAYOUT.split(VECTORS[row]).items()}
+        assert hit.cosines == pytest.approx(cosines, abs=1e-6)
+        score = (cosines["hs"] + 0.7 * cosines["rw"] + 0.25 * cosines["tokens"]) / 1.95
+        assert hit.score == pytest.approx(score, abs=1e-6)
 
 
 def test_a_search_for_more_than_there_is_returns_all(filled: Store) -> None:
@@ -168,14 +167,14 @@ def test_repeated_texts_come_in_the_order_of_their_ids(store: Store) -> None:
     assert {round(hit.score, 6) for hit in hits} == {1.0}
 
 
-def test_either_view_alone_can_be_searched(filled: Store) -> None:
-    vector = np.concatenate([VECTORS[1][:HIDDEN], VECTORS[2][HIDDEN:]])
-    blocks = LAYOUT.split(vector)
-    by_hidden = search(filled, Query(blocks, {"hs": 1.0, "rw": 0.0}), 1)[0]
-    by_routing = search(filled, Query(blocks, {"hs": 0.0, "rw": 1.0}), 1)[0]
-    assert (by_hidden.record.id, by_routing.record.id) == ("id-1", "id-2")
-    assert by_hidden.score == by_hidden.hidden == pytest.approx(1, abs=1e-6)
-    assert by_routing.score == by_routing.routing == pytest.approx(1, abs=1e-6)
+def test_each_view_alone_can_be_searched(filled: Store) -> None:
+    """A query of blocks of three texts finds each by its own view; the others are told beside the score."""
+    blocks = {view: LAYOUT.split(VECTORS[row])[view] for row, view in enumerate(DIMS)}
+    for row, view in enumerate(DIMS):
+        hit = search(filled, Query(blocks, {view: 1.0}), 1)[0]
+        assert hit.record.id == f"id-{row}"
+        assert hit.score == hit.cosines[view] == pytest.approx(1, abs=1e-6)
+        assert list(hit.cosines) == list(DIMS)
 
 
 def test_a_store_opens_as_it_was_left(spec: StoreSpec, tmp_path: Path) -> None:
@@ -287,14 +286,16 @@ def test_what_cannot_be_searched_is_refused(filled: Store) -> None:
         filled.search(VECTORS[0], 0)
     with pytest.raises(InputError, match="k is -1"):
         search(filled, query_of(VECTORS[0]), -1)
-    with pytest.raises(InputError, match="blocks of 23 and 11 dimensions"):
-        search(filled, query_of(VECTORS[0], hidden=23), 3)
+    with pytest.raises(InputError, match=r"hs 23 \+ rw 8 \+ tokens 3, the index of hs 24 \+ rw 7 \+ tokens 3"):
+        search(filled, query_of(VECTORS[0], dims={"hs": 23, "rw": 8, "tokens": 3}), 3)
 
 
 def test_another_layout_is_refused(spec: StoreSpec, tmp_path: Path) -> None:
     create_store(spec, tmp_path, LAYOUT).close()
     for other in (
-        replace(LAYOUT, hidden_dim=HIDDEN - 1, routing_dim=ROUTING + 1),
+        replace(LAYOUT, dims={"hs": 23, "rw": 8, "tokens": 3}),
+        replace(LAYOUT, dims={"hs": 24, "rw": 7, "lexical": 3}),
+        replace(LAYOUT, dims={"rw": 7, "hs": 24, "tokens": 3}),
         replace(LAYOUT, fields={**LAYOUT.fields, "year": "number"}),
         replace(LAYOUT, fields={}),
     ):
@@ -317,9 +318,11 @@ def test_a_store_is_neither_made_twice_nor_opened_unmade(spec: StoreSpec, tmp_pa
 
 def test_a_layout_that_cannot_be_stored_is_refused(spec: StoreSpec, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="each must have 1 or more"):
-        create_store(spec, tmp_path, Layout(8, 0, {}))
+        create_store(spec, tmp_path, Layout({"hs": 8, "rw": 0}, {}))
+    with pytest.raises(InputError, match="there must be a block"):
+        create_store(spec, tmp_path, Layout({}, {}))
     with pytest.raises(UnknownNameError, match="Unknown field type 'date'"):
-        create_store(spec, tmp_path, Layout(8, 8, {"day": "date"}))  # type: ignore[dict-item]
+        create_store(spec, tmp_path, Layout({"hs": 8, "rw": 8}, {"day": "date"}))  # type: ignore[dict-item]
 
 
 def test_the_spec_of_a_store_holds_no_password() -> None:

@@ -255,31 +255,41 @@ def _say_built(folder: Path, built: Built, skipped: dict[str, Any], *, as_json: 
 
 def _print_report(report: dict[str, Any]) -> None:
     """Print the table of `moee.stores.loss_report.LossReport`. `Any`: it may come from a file."""
+    weights = report.get("weights") or {"hs": 1.0, "rw": report["alpha"]}  # as version 0.1 wrote it
+    described = ", ".join(f"{view} {weight:.2f}" for view, weight in weights.items())
     title = (
         f"Losses on {report['num_queries']} queries among {report['num_documents']} texts, none of which was fitted on "
-        f"(alpha {report['alpha']:.2f}):"
+        f"({described}):"
     )
-    columns = ["stored as", ">dims", ">of HS", ">of RW", ">bytes a text", ">recall@10", ">Spearman", ""]
+    dims = [_dims_of(loss) for loss in report["losses"]]
+    views = list(dims[0])
+    columns = ["stored as", ">dims", *(f">of {view}" for view in views)]
+    columns += [">bytes a text", ">recall@10", ">Spearman", ""]
     rows = [
         [
             loss["stored"],
-            str(loss["hidden_dim"] + loss["routing_dim"]),
-            str(loss["hidden_dim"]),
-            str(loss["routing_dim"]),
+            str(sum(widths.values())),
+            *(str(widths[view]) for view in views),
             str(loss["bytes_per_text"]),
             f"{loss['recall']:.3f}",
             f"{loss['spearman']:.4f}",
             "this index" if loss["is_chosen"] else "",
         ]
-        for loss in report["losses"]
+        for loss, widths in zip(report["losses"], dims, strict=True)
     ]
     print_table(columns, rows, title=title)
+
+
+def _dims_of(loss: dict[str, Any]) -> dict[str, int]:
+    """Return the lengths of the blocks; version 0.1 named those of two. `Any`: it may come from a file."""
+    return dict(loss["dims"]) if "dims" in loss else {"hs": loss["hidden_dim"], "rw": loss["routing_dim"]}
 
 
 def _lines(facts: dict[str, Any]) -> list[list[str]]:
     """Return what `info` prints, a line each. `Any`: the facts are JSON."""
     model, vectors, calibration = facts["model"], facts["vectors"], facts["calibration"]
     reduced = "" if vectors["reduction"] is None else f", reduced by {vectors['reduction']}"
+    dims = " + ".join(f"{view} {dim}" for view, dim in vectors["dims"].items())
     fields = ", ".join(f"{name} ({kind})" for name, kind in facts["fields"].items()) or "none"
     prompts = {name: value for name, value in facts["prompts"].items() if value is not None}
     lines = [
@@ -288,7 +298,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
         *([name.replace("_", " "), repr(value)] for name, value in prompts.items()),
         ["calibration", f"{calibration['method']}, {calibration['whose']}, {calibration['num_texts']} texts"],
         ["alpha", f"{facts['alpha']:.3f} if a search names none"],
-        ["vectors", f"{vectors['hidden_dim']} + {vectors['routing_dim']} dimensions{reduced}, {vectors['stored_as']}"],
+        ["vectors", f"{dims} dimensions{reduced}, {vectors['stored_as']}"],
         ["store", " ".join(str(value) for value in facts["store"].values() if value)],
         ["size", format_size(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],
         ["fields", fields],

@@ -17,6 +17,7 @@ from moee.cli.groups import Loading, grouped
 if TYPE_CHECKING:
     from moee.index.searcher import Searcher
     from moee.stores.store import Hit, Value
+    from moee.types import View
 
 _FIELD_WIDTH = 24
 _LEAST_TEXT = 20
@@ -72,7 +73,7 @@ def search(
         if as_json:
             print_json(document)
         else:
-            _print_hits(hits, list(searcher.manifest.layout.fields))
+            _print_hits(hits, searcher.views, list(searcher.manifest.layout.fields))
         _say_state(searcher, hits, filtered=where is not None)
 
 
@@ -93,11 +94,11 @@ def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: floa
         Filter.parse(where).check(fields)
 
 
-def _print_hits(hits: Sequence[Hit], fields: Sequence[str]) -> None:
+def _print_hits(hits: Sequence[Hit], views: Sequence[View], fields: Sequence[str]) -> None:
     """Print one line for each hit, the text cut to what room is left."""
-    heads = ["score", "HS", "RW", "id", *fields]
+    heads = ["score", *views, "id", *fields]
     rows = [
-        [f"{hit.score:.3f}", f"{hit.hidden:.3f}", f"{hit.routing:.3f}", hit.record.id]
+        [f"{hit.score:.3f}", *(f"{hit.cosines[view]:.3f}" for view in views), hit.record.id]
         + [_cut(_shown(hit.record.fields.get(name)), _FIELD_WIDTH) for name in fields]
         for hit in hits
     ]
@@ -105,7 +106,7 @@ def _print_hits(hits: Sequence[Hit], fields: Sequence[str]) -> None:
     taken = sum(max(len(row[place]) for row in [heads, *rows]) + _COLUMN_GAP for place in range(len(heads)))
     room = max(width - taken - _COLUMN_GAP, _LEAST_TEXT)
     cells = [[*row, _cut(hit.record.text, room)] for row, hit in zip(rows, hits, strict=True)]
-    print_table([">score", ">HS", ">RW", "id", *fields, "text"], cells)
+    print_table([">score", *(f">{view}" for view in views), "id", *fields, "text"], cells)
 
 
 def _shown(value: Value) -> str:

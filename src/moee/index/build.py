@@ -145,7 +145,7 @@ def _manifest(prepared: Prepared, corpus: Corpus, options: BuildOptions) -> Mani
     info = prepared.embedder.info
     return Manifest(
         store=options.store,
-        layout=Layout(prepared.hidden_dim, prepared.routing_dim, corpus.fields),
+        layout=Layout(prepared.dims, corpus.fields),
         model=info.name,
         fingerprint=info.fingerprint,
         dtype=info.dtype,

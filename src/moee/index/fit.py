@@ -9,7 +9,7 @@ them again, and the rows go into the index without a second pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,11 @@ from moee.index.searcher import blocks_of, documents_of
 from moee.method.calibration import Calibration
 from moee.method.fusion import join_blocks
 from moee.method.moments import spread
-from moee.stores.loss_report import LossReport, measure, shorter_dims, take_rows
+from moee.stores.loss_report import LossReport, measure, num_rows, shorter_dims, take_rows
 from moee.stores.quantize import CODECS, Codec, fit_codec
 from moee.stores.reduce import METHODS, MIN_DIMS, Blocks, Reducer
 from moee.stores.registry import StoreSpec
-from moee.types import Views
+from moee.types import View, Views
 from moee.view_store import ViewStore
 
 SAMPLE_ROWS = 4096
@@ -91,8 +91,7 @@ class Prepared:
         embedder: Embedder with the statistics of the index.
         calibrate: Texts that they were fitted on.
         alpha: Weight of the routing weights, if a query names none.
-        hidden_dim: Length of a stored block of hidden states.
-        routing_dim: Length of a stored block of routing weights.
+        dims: Length of every stored block, by the name of its view.
         reducer: None if vectors are not reduced.
         codec: None if vectors are float32.
         report: None if it was not asked for.
@@ -101,8 +100,7 @@ class Prepared:
     embedder: MoEE
     calibrate: Calibrate
     alpha: float
-    hidden_dim: int
-    routing_dim: int
+    dims: Mapping[View, int]
     reducer: Reducer | None
     codec: Codec | None
     report: LossReport | None
@@ -180,20 +178,20 @@ def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sampl
     sample.views(sample.all_rows)  # in one pass, for a model that is read from disk; what follows finds them kept
     embedder = _calibrated(embedder, calibrate, sample)
     documents = documents_of(embedder)
-    alpha = documents.alpha
     blocks = blocks_of(documents, sample.views(sample.rows), None)
+    weights = {view: documents.space().weights().get(view, 0.0) for view in blocks}
     reducer = None
     if options.dims is not None:
-        reducer = Reducer.fit(blocks, options.dims, alpha=alpha, method=options.reduction)
-    report = _report(documents, sample, blocks, reducer, options) if options.report else None
+        reducer = Reducer.fit(blocks, options.dims, weights=weights, method=options.reduction)
+    report = _report(documents, sample, blocks, reducer, weights, options) if options.report else None
     if reducer is not None and options.quantize == "binary":
         reducer = reducer.turned()
     stored = blocks if reducer is None else reducer.reduce(blocks)
-    hidden_dim, routing_dim = (block.shape[1] for block in stored.values())
+    dims = {view: block.shape[1] for view, block in stored.items()}
     codec = None
     if options.quantize is not None:
-        codec = fit_codec(options.quantize, join_blocks(stored), hidden_dim)
-    return Prepared(embedder, calibrate, alpha, hidden_dim, routing_dim, reducer, codec, report)
+        codec = fit_codec(options.quantize, join_blocks(stored), dims.values())
+    return Prepared(embedder, calibrate, documents.alpha, dims, reducer, codec, report)
 
 
 def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
@@ -217,29 +215,34 @@ def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
 
 
 def _report(
-    documents: MoEE, sample: Sample, blocks: Blocks, reducer: Reducer | None, options: BuildOptions
+    documents: MoEE,
+    sample: Sample,
+    blocks: Blocks,
+    reducer: Reducer | None,
+    weights: Mapping[View, float],
+    options: BuildOptions,
 ) -> LossReport:
     """Measure losses on rows that nothing was fitted on."""
-    alpha = documents.alpha
     held_out = blocks_of(documents, sample.views(sample.held_out), None) if len(sample.held_out) else None
-    if held_out is None or len(held_out["hs"]) < len(blocks["hs"]) // _FOURTH:
+    if held_out is None or num_rows(held_out) < num_rows(blocks) // _FOURTH:
         # a small corpus is all sample: every fourth row is held out, and what is measured is fitted on the others
-        is_out = np.arange(len(blocks["hs"])) % _FOURTH == 0
+        is_out = np.arange(num_rows(blocks)) % _FOURTH == 0
         held_out, blocks = take_rows(blocks, is_out), take_rows(blocks, ~is_out)
         if reducer is not None:
-            reducer = Reducer.fit(blocks, reducer.dims, alpha=alpha, method=options.reduction)
-    shorter = _shorter(blocks, alpha, options)
+            reducer = Reducer.fit(blocks, reducer.dim, weights=weights, method=options.reduction)
+    shorter = _shorter(blocks, weights, options)
     if reducer is not None:
-        shorter = [reducer, *(each for each in shorter if each.dims != reducer.dims)]
-    shorter.sort(key=lambda each: -each.dims)
-    return measure(blocks, held_out, alpha=alpha, reducers=shorter, chosen=(reducer, options.quantize))
+        shorter = [reducer, *(each for each in shorter if each.dim != reducer.dim)]
+    shorter.sort(key=lambda each: -each.dim)
+    return measure(blocks, held_out, weights=weights, reducers=shorter, chosen=(reducer, options.quantize))
 
 
-def _shorter(blocks: Blocks, alpha: float, options: BuildOptions) -> list[Reducer]:
+def _shorter(blocks: Blocks, weights: Mapping[View, float], options: BuildOptions) -> list[Reducer]:
     """Return reducers to sizes that are worth a look."""
-    dims = shorter_dims(sum(block.shape[1] for block in blocks.values()), len(blocks["hs"]))
+    width = sum(block.shape[1] for block in blocks.values())
+    dims = shorter_dims(width, num_rows(blocks), least=max(MIN_DIMS, len(blocks)))
     for largest in dims:
         with suppress(InputError):  # the texts do not allow as many
-            full = Reducer.fit(blocks, largest, alpha=alpha, method=options.reduction)
+            full = Reducer.fit(blocks, largest, weights=weights, method=options.reduction)
             return [full.truncate(each) for each in dims if each <= largest]
     return []

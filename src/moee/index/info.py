@@ -44,8 +44,7 @@ def describe(index: IndexFolder) -> dict[str, Any]:
         "fusion": config.fusion,
         "alpha": manifest.alpha,
         "vectors": {
-            "hidden_dim": layout.hidden_dim,
-            "routing_dim": layout.routing_dim,
+            "dims": dict(layout.dims),
             "reduction": manifest.reduction,
             "stored_as": manifest.quantize or "float32",
         },

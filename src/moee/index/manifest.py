@@ -26,7 +26,7 @@ from moee.stores.store import Layout
 from moee.types import ModelInfo
 
 KIND = "moee-index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """It rises when a folder of this version could be misread by an older program."""
 
 Calibrate = Literal["corpus", "builtin", "none", "kept"]
@@ -72,7 +72,7 @@ class Manifest:
         dtype: Type of the model's computation.
         precision: `"exact"` or `"int8"`.
         calibrate: Texts whose statistics the embedder has.
-        alpha: Weight of the routing weights, if a query names none.
+        alpha: Weight of the routing weights in a sum that names none.
         dims: Length of a reduced vector; None if it is not reduced.
         reduction: `"pca"` or `"random"`; None if it is not reduced.
         quantize: `"int8"` or `"binary"`; None for float32.
@@ -124,9 +124,24 @@ class Manifest:
         """Return what `to_dict` was called on."""
         known = {name: value for name, value in values.items() if name not in ("kind", "format_version")}
         known["store"] = StoreSpec(**values["store"])
-        known["layout"] = Layout(**values["layout"])
+        known["layout"] = _layout(values["layout"])
         known["sources"] = tuple(Source(**source) for source in values["sources"])
         return cls(**known)
+
+
+def _layout(values: Mapping[str, Any]) -> Layout:
+    # version 1 knew two blocks, and named the lengths of both
+    if "dims" in values:
+        return Layout(values["dims"], values["fields"])
+    return Layout({"hs": values["hidden_dim"], "rw": values["routing_dim"]}, values["fields"])
+
+
+def _first_source(values: Mapping[str, Any]) -> str:
+    """Return the file that an index of an unknown version was built from, if it can be made out."""
+    try:
+        return str(values["sources"][0]["path"])
+    except (KeyError, IndexError, TypeError):
+        return "FILE"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -157,10 +172,10 @@ def read_manifest(folder: Path) -> Manifest:
         if values["kind"] != KIND:
             raise InputError(f"{str(path)!r} describes {values['kind']!r}, not an index of moee. Name another folder.")
         found = values["format_version"]
-        if found != FORMAT_VERSION:
+        if found not in range(1, FORMAT_VERSION + 1):
             raise InputError(
-                f"The index {str(folder)!r} has format version {found!r}; this program reads version {FORMAT_VERSION}. "
-                "Update moee, or build the index again."
+                f"The index {str(folder)!r} has format version {found!r}; this program reads versions 1 to "
+                f"{FORMAT_VERSION}. Update moee, or build it again: moee index build {_first_source(values)} --out NEW"
             )
         return Manifest.from_dict(values)
     except InputError:

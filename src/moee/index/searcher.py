@@ -18,7 +18,7 @@ from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import search
 from moee.stores.filters import Filter
 from moee.stores.reduce import Reducer
-from moee.stores.store import Hit, Query
+from moee.stores.store import Hit, Query, weights_over
 from moee.types import Array, View, Views
 
 logger = logging.getLogger("moee")
@@ -40,6 +40,7 @@ class Searcher:
         documents: The embedder with the prompt of documents.
         fusion: The fusion of a search that names none.
         alpha: The weight of the routing weights in a sum that names none.
+        weights: What the cosine of every view of the index counts in a search that names nothing.
     """
 
     def __init__(self, index: IndexFolder, embedder: MoEE) -> None:
@@ -49,6 +50,7 @@ class Searcher:
         self.documents = documents_of(embedder)
         self.fusion = check_weighted(config.fusion, "searched")
         self.alpha = index.manifest.alpha
+        self.weights = index_weights(config, index.manifest)
         self._queries = embedder.with_settings(prompt=config.query_prompt or config.prompt)
 
     @classmethod
@@ -89,52 +91,112 @@ class Searcher:
             texts: Embedded with the index's query prompt.
 
         Returns:
-            The unit blocks of the index by name, each `(num_texts, dim of the block)`. They serve every fusion and
-            alpha, see `weigh`.
+            The unit blocks of the index by name, each `(num_texts, dim of the block)`. They serve all weights, see
+            `weigh`.
 
         Raises:
             InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
         """
         return blocks_of(self._queries, self._queries.encode_views(texts), self.reducer)
 
-    def weigh(self, blocks: Mapping[View, Array], *, fusion: str | None = None, alpha: float | None = None) -> Query:
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that the index holds, and so that weights may name."""
+        return tuple(self.manifest.layout.dims)
+
+    def chosen_weights(
+        self,
+        weights: Mapping[View, float] | None = None,
+        *,
+        fusion: str | None = None,
+        alpha: float | None = None,
+    ) -> dict[View, float]:
+        """Return what every view of the index counts in a search.
+
+        Args:
+            weights: What the views count, by name; one that is not named counts 0.
+            fusion: `"hs"`, `"rw"` or `"sum"` instead; None is the index's.
+            alpha: Weight of the routing weights in `"sum"`; None is the index's.
+
+        Raises:
+            InputError: If weights are given together with a fusion or alpha, name a view that the index does not hold,
+                or are negative, not finite or all 0; if the fusion is `"concat"`.
+            UnknownNameError: If the fusion is unknown.
+        """
+        if weights is None and fusion is None and alpha is None:
+            return dict(self.weights)
+        if weights is None:
+            if fusion is None:
+                fusion = self.fusion
+            weights = cosine_weights(fusion, self.alpha if alpha is None else alpha)
+        elif fusion is not None or alpha is not None:
+            raise InputError(
+                "Weights say what every view counts, and so do a fusion and alpha. Give one or the other: "
+                "weights={'hs': 1, 'rw': 0.2} is fusion='sum' with alpha=0.2."
+            )
+        return weights_over(self.views, weights)
+
+    def weigh(
+        self,
+        blocks: Mapping[View, Array],
+        *,
+        weights: Mapping[View, float] | None = None,
+        fusion: str | None = None,
+        alpha: float | None = None,
+    ) -> Query:
         """Return the query of the blocks of one text, without the model.
 
         Args:
             blocks: Blocks by name, each a row of what `query_blocks` returned.
-            fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
-            alpha: Weight of the routing weights in `"sum"`; None is the index's.
+            weights: See `chosen_weights`, as the others.
+            fusion: A fusion in place of weights.
+            alpha: The weight of the routing weights in it.
 
         Raises:
-            InputError: If the fusion is `"concat"`, or alpha is negative or not finite.
-            UnknownNameError: If the fusion is unknown.
+            InputError, UnknownNameError: As `chosen_weights`.
         """
-        weights = cosine_weights(fusion or self.fusion, self.alpha if alpha is None else alpha)
-        return Query(blocks, weights)
+        return Query(blocks, self.chosen_weights(weights, fusion=fusion, alpha=alpha))
 
-    def query(self, text: str, *, fusion: str | None = None, alpha: float | None = None) -> Query:
+    def query(
+        self,
+        text: str,
+        *,
+        weights: Mapping[View, float] | None = None,
+        fusion: str | None = None,
+        alpha: float | None = None,
+    ) -> Query:
         """Turn a text into a query; see `query_blocks` and `weigh`."""
-        self.weigh({}, fusion=fusion, alpha=alpha)  # a wrong value is reported before the model runs
-        blocks = {view: block[0] for view, block in self.query_blocks([text]).items()}
-        return self.weigh(blocks, fusion=fusion, alpha=alpha)
+        chosen = self.chosen_weights(weights, fusion=fusion, alpha=alpha)  # reported before the model runs
+        return Query({view: block[0] for view, block in self.query_blocks([text]).items()}, chosen)
 
     def search(
-        self, text: str, k: int = 10, *, fusion: str | None = None, alpha: float | None = None, where: str | None = None
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        weights: Mapping[View, float] | None = None,
+        fusion: str | None = None,
+        alpha: float | None = None,
+        where: str | None = None,
     ) -> list[Hit]:
         """Return the texts that are most like a query, best first.
+
+        Nothing is embedded again for other weights.
 
         Args:
             text: The query.
             k: How many; fewer come back if the index or the filter has fewer.
-            fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
-            alpha: Weight of the routing weights in `"sum"`; None is the index's. Nothing is embedded again for it.
+            weights: What the cosine of each view counts, for example `{"hs": 1, "rw": 0.2}`; a view that is not named
+                counts 0. None is the index's.
+            fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
+            alpha: Weight of the routing weights in `"sum"`; None is the index's.
             where: A filter over the fields, for example `year >= 2020 and lang == "en"`.
 
         Raises:
             InputError: If a value cannot be used, or the filter names an unknown field; as `query` for the rest.
         """
         condition = self.filter(where)
-        return self.find(self.query(text, fusion=fusion, alpha=alpha), k, condition)
+        return self.find(self.query(text, weights=weights, fusion=fusion, alpha=alpha), k, condition)
 
     def filter(self, where: str | None) -> Filter | None:
         """Read a filter and check it against the fields of the index.
@@ -173,6 +235,16 @@ def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> dict[Vie
     units = space.units(views)
     space.checked(join_blocks(units))
     return units if reducer is None else reducer.reduce(units)
+
+
+def index_weights(config: EmbedderConfig, manifest: Manifest) -> dict[View, float]:
+    """Return what every view of an index counts in a search that names nothing.
+
+    Raises:
+        InputError: If the fusion's blocks cannot be kept apart.
+    """
+    counts = cosine_weights(config.fusion, manifest.alpha)
+    return {view: counts.get(view, 0.0) for view in manifest.layout.dims}
 
 
 def documents_of(embedder: MoEE) -> MoEE:

@@ -297,14 +297,15 @@ class SearchRequest(_Strict):
 
 
 class Found(BaseModel):
-    """A text of the index; `hidden` and `routing` are the cosines of the two views."""
+    """A text of the index, with the cosine of every view of it by name."""
 
     id: str
     text: str
     fields: dict[str, str | int | float | bool | None]
     score: float
-    hidden: float
-    routing: float
+    cosines: dict[View, float]
+    hidden: float | None = Field(None, description="That of `hs`, by its name up to version 0.1.")
+    routing: float | None = Field(None, description="That of `rw`, by its name up to version 0.1.")
 
 
 class SearchAnswer(BaseModel):

@@ -20,7 +20,7 @@ from moee.method.fusion import split_blocks
 from moee.stores.filters import Dialect, Filter
 from moee.stores.quantize import Codec
 from moee.stores.records import check_batch, check_layout, check_query, columns_of
-from moee.stores.store import Candidates, Hit, Layout, Query, Record
+from moee.stores.store import Candidates, Hit, Layout, Query, Record, describe_dims
 from moee.types import Array
 
 MARGIN = 16
@@ -201,11 +201,10 @@ def search(store: Store, query: Query, k: int, where: Filter | None = None) -> l
     """
     if k < 1:
         raise InputError(f"k is {k}; it must be 1 or larger.")
-    asked, kept = tuple(query.dims.values()), (store.layout.hidden_dim, store.layout.routing_dim)
-    if asked != kept:
+    if list(query.dims.items()) != list(store.layout.dims.items()):
         raise InputError(
-            f"The query has blocks of {asked[0]} and {asked[-1]} dimensions, the index of {kept[0]} and {kept[1]}. "
-            "Query with the model that the index was built with."
+            f"The query has blocks of the dimensions {describe_dims(query.dims)}, the index of "
+            f"{describe_dims(store.layout.dims)}. Query with the model that the index was built with."
         )
     limit = k + MARGIN
     while True:
@@ -228,7 +227,7 @@ def rank(query: Query, candidates: Candidates, k: int) -> list[Hit]:
     }
     scores = sum(query.weights[view] * each for view, each in cosines.items()) / sum(query.weights.values())
     hits = [
-        Hit(record, float(score), float(h), float(r))
-        for record, score, h, r in zip(candidates.records, scores, cosines["hs"], cosines["rw"], strict=True)
+        Hit(record, float(score), dict(zip(cosines, map(float, row), strict=True)))
+        for record, score, *row in zip(candidates.records, scores, *cosines.values(), strict=True)
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.record.id))[:k]

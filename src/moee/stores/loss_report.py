@@ -7,17 +7,18 @@ correlation compares the similarities of all pairs. Only documents are rounded, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError
-from moee.method.fusion import cosine_weights, join_blocks, query_vector
+from moee.method.fusion import join_blocks, query_vector
 from moee.method.moments import average_ranks, correlation
 from moee.stores.quantize import CODECS, fit_codec
 from moee.stores.reduce import MIN_DIMS, Blocks, Reducer
+from moee.stores.store import weights_over
 from moee.types import Array, View
 
 NEIGHBOURS = 10
@@ -34,8 +35,7 @@ class Loss:
     """What one way to store vectors loses.
 
     Attributes:
-        hidden_dim: Length of the block of hidden states.
-        routing_dim: Length of the block of routing weights.
+        dims: Length of each block, by the name of its view.
         stored: `"float32"`, `"int8"` or `"binary"`.
         bytes_per_text: Bytes of a vector, without the text.
         recall: Mean share of the 10 exact neighbours that are found, 0 to 1.
@@ -43,8 +43,7 @@ class Loss:
         is_chosen: Whether the index is built so.
     """
 
-    hidden_dim: int
-    routing_dim: int
+    dims: Mapping[View, int]
     stored: str
     bytes_per_text: int
     recall: float
@@ -60,14 +59,14 @@ class LossReport:
         num_fitted: Texts that reducers and codecs were fitted on.
         num_queries: Texts that were searched with.
         num_documents: Texts that were searched.
-        alpha: Weight of the routing weights in the similarities.
+        weights: What each view counts in the similarities.
         losses: The exact vectors first.
     """
 
     num_fitted: int
     num_queries: int
     num_documents: int
-    alpha: float
+    weights: Mapping[View, float]
     losses: tuple[Loss, ...]
 
 
@@ -75,7 +74,7 @@ def measure(
     fitted: Blocks,
     held_out: Blocks,
     *,
-    alpha: float,
+    weights: Mapping[View, float],
     reducers: Sequence[Reducer] = (),
     chosen: tuple[Reducer | None, str | None] = (None, None),
 ) -> LossReport:
@@ -84,14 +83,14 @@ def measure(
     Args:
         fitted: Blocks that codecs are fitted on; the reducers were fitted on them too.
         held_out: Blocks of other texts.
-        alpha: Weight of the routing weights.
+        weights: What each view counts.
         reducers: Reducers to be measured besides the full vectors; turned before codes of one bit, as in an index.
         chosen: The reducer and the name of the codec of the index, to mark them.
 
     Raises:
         InputError: If fewer than 40 texts are held out.
     """
-    num_texts = len(held_out["hs"])
+    num_texts = num_rows(held_out)
     if num_texts < MIN_TEXTS:
         raise InputError(
             f"Losses would be measured on {num_texts} held-out texts, and at least {MIN_TEXTS} are needed. "
@@ -99,7 +98,7 @@ def measure(
         )
     is_query = np.arange(num_texts) % _QUERY_SHARE == 0
     queries, documents = (take_rows(held_out, rows) for rows in (is_query, ~is_query))
-    exact = _similarities(queries, join_blocks(documents), alpha)
+    exact = _similarities(queries, join_blocks(documents), weights)
     compare = _comparison(exact)
     losses = []
     for reducer in (None, *reducers):
@@ -108,19 +107,23 @@ def measure(
             sample, asked, stored = (
                 blocks if used is None else used.reduce(blocks) for blocks in (fitted, queries, documents)
             )
-            hidden_dim, routing_dim = (block.shape[1] for block in stored.values())
-            kept, size = _stored(name, join_blocks(sample), join_blocks(stored), hidden_dim)
-            recall, spearman = compare(_similarities(asked, kept, alpha))
-            losses.append(
-                Loss(hidden_dim, routing_dim, name or _EXACT, size, recall, spearman, (reducer, name) == chosen)
-            )
-    return LossReport(len(fitted["hs"]), int(is_query.sum()), int((~is_query).sum()), alpha, tuple(losses))
+            dims = {view: block.shape[1] for view, block in stored.items()}
+            kept, size = _stored(name, join_blocks(sample), join_blocks(stored), dims)
+            recall, spearman = compare(_similarities(asked, kept, weights))
+            losses.append(Loss(dims, name or _EXACT, size, recall, spearman, (reducer, name) == chosen))
+    counts = (num_rows(fitted), int(is_query.sum()), int((~is_query).sum()))
+    return LossReport(*counts, dict(weights), tuple(losses))
 
 
-def shorter_dims(dim: int, limit: int) -> list[int]:
-    """Return the dimensions worth a look for vectors of `dim`: halved and halved again, as far as `limit` allows."""
+def shorter_dims(dim: int, limit: int, least: int = MIN_DIMS) -> list[int]:
+    """Return the dimensions worth a look for vectors of `dim`: halved and halved again, within both limits."""
     halves = (dim // 2, dim // 4, dim // 8, dim // 16)
-    return [dims for dims in halves if MIN_DIMS <= dims <= limit]
+    return [dims for dims in halves if least <= dims <= limit]
+
+
+def num_rows(blocks: Blocks) -> int:
+    """Return the number of texts."""
+    return len(next(iter(blocks.values())))
 
 
 def take_rows(blocks: Blocks, rows: npt.NDArray[np.bool_]) -> dict[View, Array]:
@@ -128,17 +131,17 @@ def take_rows(blocks: Blocks, rows: npt.NDArray[np.bool_]) -> dict[View, Array]:
     return {view: block[rows] for view, block in blocks.items()}
 
 
-def _stored(name: str | None, sample: Array, vectors: Array, hidden_dim: int) -> tuple[Array, int]:
+def _stored(name: str | None, sample: Array, vectors: Array, dims: Mapping[View, int]) -> tuple[Array, int]:
     """Return vectors as an index would give them back, and the bytes that each takes."""
     if name is None:
         return vectors, vectors.shape[1] * vectors.itemsize
-    codec = fit_codec(name, sample, hidden_dim)
+    codec = fit_codec(name, sample, dims.values())
     return codec.decode(codec.encode(vectors)), codec.width
 
 
-def _similarities(queries: Blocks, stored: Array, alpha: float) -> Array:
-    asked = query_vector(queries, cosine_weights("sum", alpha))
-    return np.asarray(asked @ stored.T / (1.0 + alpha), dtype=np.float32)
+def _similarities(queries: Blocks, stored: Array, weights: Mapping[View, float]) -> Array:
+    every = weights_over(queries, weights)
+    return np.asarray(query_vector(queries, every) @ stored.T / sum(every.values()), dtype=np.float32)
 
 
 def _comparison(exact: Array) -> Callable[[Array], tuple[float, float]]:

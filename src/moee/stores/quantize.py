@@ -4,15 +4,15 @@ A codec is fitted once, on vectors of the corpus, and saved with the index. Only
 stays float32, which loses less than rounding both. Every dimension has its own centre and scale, because routing
 weights are not centred by nature (signs of raw ones are all alike), and because dimensions differ in spread.
 
-A binary code also keeps two numbers for each vector, one for each block: what the decoded block must be multiplied by
-so that its dot product with the true one is 1. Signs shorten a block, and the two blocks unequally; without the
-numbers alpha would mean something else in a binary index than in an exact one.
+A binary code also keeps a number for each block of a vector: what the decoded block must be multiplied by so that its
+dot product with the true one is 1. Signs shorten a block, and the blocks unequally; without the numbers weights would
+mean something else in a binary index than in an exact one.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,7 +26,7 @@ from moee.types import Array
 
 CodecName = Literal["int8", "binary"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Codes = npt.NDArray[np.uint8]
 """`(num_vectors, width)`: the bytes of every vector."""
@@ -43,12 +43,12 @@ class Codec(ABC):
     Attributes:
         centre: `(dim,)` float32, the mean.
         scale: `(dim,)` float32, size of a step from it.
-        hidden_dim: Where the routing block begins.
+        lengths: Length of each block; they add up to `dim`.
     """
 
     centre: Array
     scale: Array
-    hidden_dim: int
+    lengths: tuple[int, ...]
 
     @property
     def dim(self) -> int:
@@ -88,7 +88,7 @@ class Codec(ABC):
     def save(self, path: Path) -> None:
         """Write the codec to a safetensors file, whole or not at all."""
         arrays = {"centre": self.centre, "scale": self.scale}
-        write_arrays(path, "codec", arrays, {"name": self.name, "hidden_dim": self.hidden_dim}, version=FORMAT_VERSION)
+        write_arrays(path, "codec", arrays, {"name": self.name, "lengths": self.lengths}, version=FORMAT_VERSION)
 
 
 class Int8Codec(Codec):
@@ -124,7 +124,7 @@ class BinaryCodec(Codec):
     @property
     def width(self) -> int:
         """Bytes of a vector."""
-        return self._bit_bytes + 2 * _FACTORS.itemsize
+        return self._bit_bytes + len(self.lengths) * _FACTORS.itemsize
 
     @property
     def _bit_bytes(self) -> int:
@@ -133,11 +133,12 @@ class BinaryCodec(Codec):
     def _encode(self, vectors: Array) -> Codes:
         bits = np.packbits(vectors > self.centre, axis=1)
         signed = self._signed(bits)
-        factors = np.ones((len(vectors), 2), dtype=_FACTORS)
+        factors = np.ones((len(vectors), len(self.lengths)), dtype=_FACTORS)
         for place, block in enumerate(self._blocks()):
             shared = np.einsum("nd,nd->n", vectors[:, block], signed[:, block])
-            # a block that the bits say nothing of (a zero block, say) is left as it is
+            # a block that the bits say nothing of is left as it is, and one of zeros stays one
             factors[:, place] = np.where(shared > _LEAST_SHARED, 1.0 / np.maximum(shared, _LEAST_SHARED), 1.0)
+            factors[~vectors[:, block].any(axis=1), place] = 0.0
         return np.concatenate([bits, factors.view(np.uint8)], axis=1)
 
     def decode(self, codes: Codes) -> Array:
@@ -152,8 +153,9 @@ class BinaryCodec(Codec):
         signs = np.unpackbits(bits, axis=1, count=self.dim).astype(np.float32) * 2.0 - 1.0
         return np.asarray(self.centre + self.scale * signs, dtype=np.float32)
 
-    def _blocks(self) -> tuple[slice, slice]:
-        return slice(0, self.hidden_dim), slice(self.hidden_dim, self.dim)
+    def _blocks(self) -> list[slice]:
+        ends = np.cumsum(self.lengths).tolist()
+        return [slice(end - length, end) for end, length in zip(ends, self.lengths, strict=True)]
 
 
 _CLASSES: Mapping[str, type[Codec]] = {"int8": Int8Codec, "binary": BinaryCodec}
@@ -161,13 +163,13 @@ _LEAST_SHARED = 1e-3
 """Least dot product of a block with its decoded form; below it the factor would be noise."""
 
 
-def fit_codec(name: str, vectors: Array, hidden_dim: int) -> Codec:
+def fit_codec(name: str, vectors: Array, lengths: Iterable[int]) -> Codec:
     """Fit a codec to vectors like those to be stored.
 
     Args:
         name: `"int8"` or `"binary"`.
-        vectors: `(n, dim)` float32, stored vectors `[h ; r]` of a sample, at least two.
-        hidden_dim: Length of the block `h`.
+        vectors: `(n, dim)` float32, stored vectors of a sample, at least two.
+        lengths: Length of each of their blocks.
 
     Raises:
         UnknownNameError: If there is no such codec.
@@ -186,7 +188,7 @@ def fit_codec(name: str, vectors: Array, hidden_dim: int) -> Codec:
         reach = distances.max(axis=0)
         # a dimension that never moves is its centre, whatever the step
         scale = np.where(reach > 0, reach, 1.0) / _LEVELS
-    return _CLASSES[name](centre.astype(np.float32), scale.astype(np.float32), hidden_dim)
+    return _CLASSES[name](centre.astype(np.float32), scale.astype(np.float32), tuple(lengths))
 
 
 def load_codec(path: Path) -> Codec:
@@ -204,8 +206,11 @@ def load_codec(path: Path) -> Codec:
         version=FORMAT_VERSION,
         error=CheckpointError,
         advice=advice,
-        optional={"hidden_dim": 0},  # 8-bit codes do not need it, and did not keep it
+        # version 1 knew two blocks, and at first kept not even their lengths, which 8-bit codes do not need
+        optional={"hidden_dim": 0, "lengths": None},
     )
     if found["name"] not in _CLASSES:
         raise CheckpointError(f"{str(path)!r} holds the unknown codec {found['name']!r}. {advice}")
-    return _CLASSES[found["name"]](found["centre"], found["scale"], int(found["hidden_dim"]))
+    centre, hidden = found["centre"], int(found["hidden_dim"])
+    lengths = found["lengths"] or (hidden, len(centre) - hidden)
+    return _CLASSES[found["name"]](centre, found["scale"], tuple(lengths))

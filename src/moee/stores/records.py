@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from moee.errors import InputError, UnknownNameError, check_choice
 from moee.files.text import check_text
 from moee.stores.filters import describe_type, is_of_type
-from moee.stores.store import FieldType, Layout, Record, Value
+from moee.stores.store import FieldType, Layout, Record, Value, describe_dims
 from moee.types import Array
 
 _OWN_COLUMNS = frozenset({"id", "text", "vector", "row"})
@@ -40,10 +40,10 @@ def _is_column(name: str) -> bool:
 
 def check_layout(layout: Layout) -> None:
     """Refuse blocks of no dimensions, and fields of unknown types."""
-    if layout.hidden_dim < 1 or layout.routing_dim < 1:
+    if not layout.dims or min(layout.dims.values()) < 1:
         raise InputError(
-            f"The blocks of a stored vector have {layout.hidden_dim} and {layout.routing_dim} dimensions; "
-            "each must have 1 or more."
+            f"The blocks of a stored vector have the dimensions {describe_dims(layout.dims) or '(none)'}; there must "
+            "be a block, and each must have 1 or more."
         )
     for name, kind in layout.fields.items():
         check_text(name, "a field's name")
@@ -52,8 +52,13 @@ def check_layout(layout: Layout) -> None:
 
 def describe_layout(layout: Layout) -> str:
     """Return a layout as text, which a store keeps to tell on opening whether it is the one that was meant."""
-    shape = {"hidden_dim": layout.hidden_dim, "routing_dim": layout.routing_dim, "fields": dict(layout.fields)}
-    return json.dumps(shape, sort_keys=True, ensure_ascii=False)
+    fields = dict(sorted(layout.fields.items()))
+    if list(layout.dims) == ["hs", "rw"]:
+        # as version 0.1 wrote it, so that its stores are known again
+        shape: dict[str, Any] = {"fields": fields, "hidden_dim": layout.dims["hs"], "routing_dim": layout.dims["rw"]}
+    else:
+        shape = {"dims": dict(layout.dims), "fields": fields}
+    return json.dumps(shape, ensure_ascii=False)  # blocks stand in the order of a vector
 
 
 def is_layout(text: str) -> bool:
@@ -62,7 +67,7 @@ def is_layout(text: str) -> bool:
         shape = json.loads(text)
     except json.JSONDecodeError:
         return False
-    return isinstance(shape, dict) and shape.keys() == {"hidden_dim", "routing_dim", "fields"}
+    return isinstance(shape, dict) and set(shape) in ({"hidden_dim", "routing_dim", "fields"}, {"dims", "fields"})
 
 
 def check_batch(layout: Layout, records: Sequence[Record], vectors: Array) -> tuple[list[Record], Array]:
@@ -81,7 +86,7 @@ def check_batch(layout: Layout, records: Sequence[Record], vectors: Array) -> tu
     if vectors.shape != (len(records), layout.dim):
         raise InputError(
             f"The vectors have shape {vectors.shape}; {len(records)} records of this index need "
-            f"({len(records)}, {layout.dim}): blocks of {layout.hidden_dim} and {layout.routing_dim} dimensions."
+            f"({len(records)}, {layout.dim}): blocks of the dimensions {describe_dims(layout.dims)}."
         )
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():

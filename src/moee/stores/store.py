@@ -1,14 +1,15 @@
 """What crosses the border of a store: records, queries, candidates and hits.
 
-A stored vector is `[h ; r]`, the two calibrated views of a text as unit blocks (`moee.method.space.VectorSpace.units`).
-A query weighs the blocks when it is asked, so one index answers for every alpha, and for either view alone, without
-embedding anything again.
+A stored vector has the calibrated views of a text side by side, each a block of unit length
+(`moee.method.space.VectorSpace.units`). A query weighs the blocks when it is asked, so one index answers for all
+weights, and for any view alone, without embedding anything again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from moee.errors import InputError
 from moee.method.fusion import query_vector, split_blocks
 from moee.types import Array, View
+
+_FORMER_NAMES: Mapping[str, View] = MappingProxyType({"hidden": "hs", "routing": "rw"})
 
 FieldType = Literal["string", "integer", "number", "boolean"]
 Value = str | int | float | bool | None
@@ -41,23 +44,21 @@ class Layout:
     """The shape of an index; fixed when it is made.
 
     Attributes:
-        hidden_dim: Length of the block `h`.
-        routing_dim: Length of the block `r`.
+        dims: Length of each block, by the name of its view and in the order of a stored vector.
         fields: The type of every field.
     """
 
-    hidden_dim: int
-    routing_dim: int
+    dims: Mapping[View, int]
     fields: Mapping[str, FieldType]
 
     @property
     def dim(self) -> int:
         """Length of a stored vector."""
-        return self.hidden_dim + self.routing_dim
+        return sum(self.dims.values())
 
     def split(self, vectors: Array) -> dict[View, Array]:
         """Return the blocks of stored vectors, `(num_records, dim)`, by name."""
-        return split_blocks(vectors, {"hs": self.hidden_dim, "rw": self.routing_dim})
+        return split_blocks(vectors, self.dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,16 @@ class Query:
     """A query's unit blocks, and what each counts.
 
     Attributes:
-        blocks: Blocks by name, `(dim of the block,)` float32.
-        weights: Weights by name; 0 leaves a block out of the search.
+        blocks: Blocks by name, `(dim of the block,)` float32, in the order of a stored vector.
+        weights: Weights by name; 0 leaves a block out of the search, and so does a name that is missing.
     """
 
     blocks: Mapping[View, Array]
     weights: Mapping[View, float]
 
     def __post_init__(self) -> None:
-        """Check the weights."""
-        weights = list(self.weights.values())
-        if not all(np.isfinite(weights)) or min(weights) < 0 or sum(weights) == 0:
-            raise InputError(f"The views weigh {weights}; all must be 0 or larger, finite, and not all 0.")
+        """Check the weights, and give every block one."""
+        object.__setattr__(self, "weights", weights_over(self.blocks, self.weights))
 
     @property
     def dims(self) -> dict[View, int]:
@@ -95,20 +94,32 @@ class Hit:
 
     Attributes:
         record: The text with its fields.
-        score: The weighted mean of the two cosines: `(cos_HS + alpha * cos_RW) / (1 + alpha)` in the sum.
-        hidden: Cosine of the hidden states (HS).
-        routing: Cosine of the routing weights (RW).
+        score: The weighted mean of the cosines.
+        cosines: Cosine of every view of the index, by name, also of those that the query left out.
     """
 
     record: Record
     score: float
-    hidden: float
-    routing: float
+    cosines: Mapping[View, float]
+
+    @property
+    def hidden(self) -> float:
+        """Cosine of the hidden states (HS). A KeyError if the index has none."""
+        return self.cosines["hs"]
+
+    @property
+    def routing(self) -> float:
+        """Cosine of the routing weights (RW). A KeyError if the index has none."""
+        return self.cosines["rw"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping: `id`, `text` and `fields` of the record, and the three numbers."""
+        """Return a JSON-ready mapping: `id`, `text` and `fields` of the record, `score`, and `cosines`.
+
+        The cosines of HS and RW stand there a second time, as `hidden` and `routing`: their names up to version 0.1.
+        """
         record = {"id": self.record.id, "text": self.record.text, "fields": dict(self.record.fields)}
-        return {**record, "score": self.score, "hidden": self.hidden, "routing": self.routing}
+        former = {name: self.cosines[view] for name, view in _FORMER_NAMES.items() if view in self.cosines}
+        return {**record, "score": self.score, "cosines": dict(self.cosines), **former}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +133,27 @@ class Candidates:
 
     records: Sequence[Record]
     vectors: Array
+
+
+def weights_over(views: Iterable[View], weights: Mapping[View, float]) -> dict[View, float]:
+    """Return what each of some views counts, 0 where nothing is said.
+
+    Raises:
+        InputError: If a weight is negative or not finite, all are 0, or one is of another view.
+    """
+    found: dict[View, float] = {view: float(weights.get(view, 0.0)) for view in views}
+    missing = [view for view, weight in weights.items() if weight != 0 and view not in found]
+    if missing:
+        raise InputError(
+            f"The weights name {', '.join(missing)}, and there are the views {', '.join(found)} here. Weigh those."
+        )
+    values = list(found.values())
+    if not all(np.isfinite(values)) or min(values, default=0) < 0 or sum(values) == 0:
+        shown = ", ".join(f"{view}={weight:g}" for view, weight in found.items()) or "nothing"
+        raise InputError(f"The views weigh {shown}; all must be 0 or larger, finite, and not all 0.")
+    return found
+
+
+def describe_dims(dims: Mapping[View, int]) -> str:
+    """Return lengths of blocks for a message: `hs 576 + rw 960`."""
+    return " + ".join(f"{view} {dim}" for view, dim in dims.items())
