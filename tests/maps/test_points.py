@@ -65,7 +65,7 @@ def test_values_out_of_range_are_refused(make_index: MakeIndex) -> None:
     index = make_index()
     with pytest.raises(InputError, match="max_points is 4; a map needs 5 points or more"):
         read_points(index, max_points=4, seed=0)
-    with pytest.raises(InputError, match=r"fusion='concat' cannot be mapped.*Use hs, rw, sum"):
+    with pytest.raises(InputError, match=r"fusion='concat' cannot be mapped.*Use weighted, hs, rw, sum"):
         read_points(index, max_points=1000, seed=0, fusion="concat")
     with pytest.raises(InputError, match="alpha is -1"):
         read_points(index, max_points=1000, seed=0, alpha=-1.0)

@@ -13,7 +13,7 @@ from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import check_weighted, cosine_weights, join_blocks
+from moee.method.fusion import check_weighted, check_weights, cosine_weights, join_blocks
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import search
 from moee.stores.filters import Filter
@@ -121,20 +121,20 @@ class Searcher:
         Raises:
             InputError: If weights are given together with a fusion or alpha, name a view that the index does not hold,
                 or are negative, not finite or all 0; if the fusion is `"concat"`.
-            UnknownNameError: If the fusion is unknown.
+            UnknownNameError: If the fusion or a view is unknown.
         """
         if weights is None and fusion is None and alpha is None:
             return dict(self.weights)
         if weights is None:
-            if fusion is None:
-                fusion = self.fusion
-            weights = cosine_weights(fusion, self.alpha if alpha is None else alpha)
+            if fusion is None:  # alpha alone means the sum that it weighs
+                fusion = "sum" if self.fusion == "weighted" else self.fusion
+            weights = cosine_weights(fusion, self.alpha if alpha is None else alpha, self.embedder.config.weights)
         elif fusion is not None or alpha is not None:
             raise InputError(
                 "Weights say what every view counts, and so do a fusion and alpha. Give one or the other: "
                 "weights={'hs': 1, 'rw': 0.2} is fusion='sum' with alpha=0.2."
             )
-        return weights_over(self.views, weights)
+        return weights_over(self.views, check_weights(weights))
 
     def weigh(
         self,
@@ -243,7 +243,7 @@ def index_weights(config: EmbedderConfig, manifest: Manifest) -> dict[View, floa
     Raises:
         InputError: If the fusion's blocks cannot be kept apart.
     """
-    counts = cosine_weights(config.fusion, manifest.alpha)
+    counts = cosine_weights(config.fusion, manifest.alpha, config.weights)
     return {view: counts.get(view, 0.0) for view in manifest.layout.dims}
 
 

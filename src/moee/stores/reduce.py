@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from moee.errors import CheckpointError, InputError, check_choice
 from moee.files.arrays import read_arrays, write_arrays
-from moee.method.fusion import unit
+from moee.method.fusion import VIEWS, unit
 from moee.method.moments import Wide, leading_directions
 from moee.stores.store import describe_dims, weights_over
 from moee.types import Array, View
@@ -237,9 +237,7 @@ _FACTS = ("method", "num_texts", "is_turned")
 _FORMER_ARRAYS: Mapping[str, str] = MappingProxyType({"hs": "hidden_directions", "rw": "routing_directions"})
 """Names of the arrays in a file of version 1, which held two views and a single weight, alpha."""
 
-_ARRAYS: Mapping[str, str] = MappingProxyType(
-    {view: f"{view}_directions" for view in ("hs", "rw", "tokens", "lexical")}
-)
+_ARRAYS: Mapping[str, str] = MappingProxyType({view: f"{view}_directions" for view in VIEWS})
 
 
 def _check_dim(dim: int, least: int, most: int, reason: str) -> None:
