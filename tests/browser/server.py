@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tests.weights import lend_weights
+
 MOEE = [sys.executable, "-m", "moee"]
 START_S = 180
 
@@ -128,5 +130,6 @@ def _drain(stream: IO[str]) -> None:
 
 def environment_of(cache: Path) -> dict[str, str]:
     """Return the environment of a server and of the commands that make its index."""
+    lend_weights(cache)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MOEE_", "PYTHON"))}
     return {**inherited, "MOEE_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}

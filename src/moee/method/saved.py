@@ -17,6 +17,8 @@ from moee.method.config import EmbedderConfig
 _KIND = "moee-embedder"
 _CONFIG = "config.json"
 _STATISTICS = "calibration.safetensors"
+_SINCE_RENAMED = {("demo", "99c867577d1f0bf5"): "demo-0.1.0"}
+"""What loads the weights of then, by name and fingerprint: the embedded default was written down anew after 0.1.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class SavedEmbedder:
                 "it from. Open it with MoEE.from_model(llm, tokenizer, saved=FOLDER); an index of it with "
                 "Searcher.open(FOLDER, model=MoEE.from_model(llm, tokenizer))."
             )
-        return self.model
+        return _SINCE_RENAMED.get((self.model, self.fingerprint), self.model)
 
 
 def is_saved_embedder(name: str | Path) -> bool:

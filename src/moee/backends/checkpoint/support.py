@@ -79,10 +79,10 @@ def resolve_folder(name: str | Path, options: LoadOptions | None = None) -> Path
     """Return the folder that holds the model called `name`, building the demo or downloading a hub id if need be."""
     options = options or LoadOptions()
     text = str(name)
-    if text == "demo":
+    if text in ("demo", "demo-0.1.0"):
         from moee.demo.build import demo_folder
 
-        return demo_folder()
+        return demo_folder("portable" if text == "demo" else "0.1.0")
     path = Path(text).expanduser()
     recover_folder(path)
     if path.is_dir():
