@@ -12,13 +12,15 @@ import numpy as np
 from moee.backends.base import Backend
 from moee.backends.checkpoint.support import LoadOptions
 from moee.backends.open import Opened, Source, backend_of, open_backend
+from moee.comparing import Comparing
 from moee.data import calibration_texts
 from moee.engine import OnBatch, default_batch_tokens, views_of_texts
 from moee.errors import InputError
 from moee.keeping import Kept
-from moee.method import similarity as _similarity
+from moee.long_texts import split
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import Statistics
+from moee.method.chunks import Chunk
 from moee.method.config import EmbedderConfig, recipe_config
 from moee.method.explanation import Explanation, check_pair, explain_pair
 from moee.method.lexical import DocumentFrequencies
@@ -29,7 +31,6 @@ from moee.method.texts import check_sample, check_texts
 from moee.types import Array, Fusion, ModelInfo, View, Views, join_views
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger("moee")
@@ -37,7 +38,7 @@ logger = logging.getLogger("moee")
 _WITHOUT_STATISTICS = ("none", "batch")
 
 
-class MoEE(Kept):
+class MoEE(Kept, Comparing):
     """Texts to vectors through a Mixture-of-Experts LLM (Li & Zhou, ICLR 2025, arXiv 2410.10814).
 
     A text's vector depends on the text and the configuration alone: not on its batch, its place, or its neighbours
@@ -255,7 +256,7 @@ class MoEE(Kept):
             f"calibration={config.calibration!r})"
         )
 
-    def encode(
+    def encode(  # noqa: PLR0913 - each is a choice of its own that a caller names
         self,
         texts: Iterable[str] | str,
         *,
@@ -264,6 +265,7 @@ class MoEE(Kept):
         alpha: float | None = None,
         prompt: str | None = None,
         normalize: bool | None = None,
+        chunk: int | None = None,
         show_progress_bar: bool = False,
     ) -> Array:
         """Turn texts into vectors.
@@ -278,6 +280,8 @@ class MoEE(Kept):
             prompt: Name of a prompt or a template with `{text}`; None is the configured one. Its statistics are fitted
                 at first use, as the configured prompt's are.
             normalize: Give vectors unit length; None is as configured.
+            chunk: Tokens with the prompt over which a text is split into chunks of whole sentences; its vector is
+                made of theirs, weighted by their tokens, and nothing of the text is cut off. None splits no text.
             show_progress_bar: Show a progress bar on stderr.
 
         Returns:
@@ -290,29 +294,33 @@ class MoEE(Kept):
             TruncationError: If a text is over the limit under `truncate="error"`.
             NonFiniteActivationsError, CalibrationError: If a vector would be NaN, infinite or zero; name the text.
         """
+        label = "Embedding" if show_progress_bar else None
         # before minutes may go into fitting statistics
         batch = check_texts([texts] if isinstance(texts, str) else texts, on_empty=self._config.on_empty)
         space = self.space(fusion=fusion, weights=weights, alpha=alpha, prompt=prompt, normalize=normalize)
-        vectors = space.vectors(self._views(batch, space.config, "Embedding" if show_progress_bar else None))
+        if chunk is not None:
+            space.config.check_alone("made of chunks")
+        chunks = None if chunk is None else split(self._backend, batch, space.config, chunk)
+        passages = batch if chunks is None else [each.text for own in chunks for each in own]
+        vectors = space.vectors(self._views(passages, space.config, label), chunks)
         return np.asarray(vectors[0]) if isinstance(texts, str) else vectors
 
-    def encode_query(self, queries: Iterable[str] | str, **options: Any) -> Array:
-        """Encode queries: `encode` with the configured `query_prompt`, if there is one.
+    def split(self, texts: Iterable[str], chunk: int, *, prompt: str | None = None) -> list[list[Chunk]]:
+        """Split texts into chunks of at most `chunk` tokens with the prompt. See `moee.method.chunks.split_texts`.
 
         Args:
-            queries: Strings, or a single one.
-            **options: Further arguments of `encode`.
-        """
-        return self.encode(queries, **{"prompt": self._config.query_prompt, **options})
+            texts: Texts as in `encode`.
+            chunk: See `encode`.
+            prompt: Counted with every chunk; None is the configured one.
 
-    def encode_document(self, documents: Iterable[str] | str, **options: Any) -> Array:
-        """Encode documents: `encode` with the configured `document_prompt`, if there is one.
+        Returns:
+            The chunks of every text, at least one, each with its place in the text.
 
-        Args:
-            documents: Strings, or a single one.
-            **options: Further arguments of `encode`.
+        Raises:
+            InputError, TextTypeError: As `encode`.
         """
-        return self.encode(documents, **{"prompt": self._config.document_prompt, **options})
+        checked = check_texts(texts, on_empty=self._config.on_empty)
+        return split(self._backend, checked, self._with(prompt=prompt), chunk)
 
     def encode_views(
         self,
@@ -415,14 +423,6 @@ class MoEE(Kept):
         else:
             views = join_views([self._views([a], one.config, None), self._views([b], other.config, None)])
         return explain_pair((a, b), views, (one, other), model=self.info.name)
-
-    def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-        """Return the cosine of every row of `a` with every row of `b`, `(n, m)`. See `moee.method.similarity`."""
-        return _similarity.similarity(a, b)
-
-    def similarity_pairwise(self, a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-        """Return the cosine of each row of `a` with the same row of `b`, `(n,)`. See `moee.method.similarity`."""
-        return _similarity.similarity_pairwise(a, b)
 
     def calibrate(
         self, texts: Iterable[str] | None = None, *, words: bool = True, show_progress_bar: bool = False

@@ -68,7 +68,7 @@ def cut_before(text: str, place: int, after: int) -> int:
     spaces = [match.end() for match in _SPACE.finditer(text, half, place)]
     if spaces and text[after : spaces[-1]].strip():
         return spaces[-1]
-    whole = (each for each in range(place, max(half, after), -1) if not _joins(text, each))
+    whole = (each for each in range(place, max(half, after + 1) - 1, -1) if not _joins(text, each))
     return next(whole, place)
 
 
@@ -84,7 +84,7 @@ def _is_end(text: str, match: re.Match[str]) -> bool:
         return True
     word = found[1]
     is_initial = len(word) == 1 and word.isalpha()
-    is_dotted = "." in word and word[-2:-1] == "."  # U.S, e.g, p.m
+    is_dotted = word[-2:-1] == "." and word[-1].isalpha()  # U.S, e.g, p.m
     return not (is_initial or is_dotted or word.lower() in ABBREVIATIONS)
 
 

@@ -62,3 +62,17 @@ def similarity_pairwise(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
         )
     cosines = np.einsum("nd,nd->n", unit(left), unit(right))
     return np.asarray(np.clip(cosines, -1.0, 1.0), dtype=np.float32)
+
+
+def rank(query: npt.ArrayLike, documents: npt.ArrayLike) -> list[tuple[int, float]]:
+    """Return the places of documents with their cosines to a query, best first; equal ones in their order.
+
+    Args:
+        query: `(dim,)` or `(1, dim)`.
+        documents: `(n, dim)`.
+
+    Raises:
+        InputError: If the vectors differ in length; names both shapes.
+    """
+    scores = similarity(query, documents)[0]
+    return [(int(place), float(scores[place])) for place in np.argsort(-scores, kind="stable")]

@@ -6,7 +6,7 @@ explanations. Calibration gives the blocks, `moee.method.fusion` says what each 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from moee.errors import CalibrationError
 from moee.method.calibration import Calibration, batch_standardise, raw_blocks
+from moee.method.chunks import Chunk, pool
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import cosine_weights, fuse, unit
 from moee.method.routing import chosen_layers
@@ -82,13 +83,31 @@ class VectorSpace:
         config = self.config
         return fuse(blocks, config.fusion, self.alpha, weights=config.weights, normalize=config.normalize)
 
-    def vectors(self, views: Views) -> Array:
+    def vectors(self, views: Views, chunks: Sequence[Sequence[Chunk]] | None = None) -> Array:
         """Return the vectors of views, `(num_texts, dim)` float32: all that is done after the model has run.
+
+        Args:
+            views: Views of any texts.
+            chunks: The chunks of every text, if the views are those of chunks, of all texts behind each other.
 
         Raises:
             CalibrationError: As `checked`.
+            InputError: If chunks are pooled where a vector depends on its batch.
         """
-        return self.checked(self.fuse(self.blocks(views)))
+        return self.checked(self.fuse(self.blocks(views) if chunks is None else self.pooled(views, chunks)))
+
+    def pooled(self, views: Views, chunks: Sequence[Sequence[Chunk]]) -> dict[View, Array]:
+        """Return the blocks of texts from the views of their chunks; see `blocks` and `moee.method.chunks.pool`.
+
+        Args:
+            views: Views of the chunks of all texts, behind each other.
+            chunks: The chunks of every text.
+
+        Raises:
+            InputError: If a vector depends on its batch.
+        """
+        self.config.check_alone("pooled from chunks")
+        return pool(self.blocks(views), chunks)
 
     def checked(self, vectors: Array) -> Array:
         """Return vectors as they are about to leave the package, once each is seen to have a direction.

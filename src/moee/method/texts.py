@@ -211,12 +211,13 @@ def _announce(
     if truncate == "error":
         raise TruncationError(
             f"Text {index} ({shown(long[0], _SHOWN)}) is {length} tokens with its prompt, over the limit of "
-            f"{max_tokens} ({len(long)} such texts). Shorten it, raise max_length, or allow a cut with truncate='warn'."
+            f"{max_tokens} ({len(long)} such texts). Split such texts with chunk=256 (--chunk 256), raise max_length, "
+            "or allow a cut with truncate='warn'."
         )
     if truncate == "warn":
         message = (
             f"{len(long)} of {len(first_index)} texts were cut to {max_tokens} tokens; the first is text {index} "
-            f"({length} tokens). The prompt's end was kept. "
-            "truncate='error' refuses such texts, 'end' cuts without a word."
+            f"({length} tokens). The prompt's end was kept. chunk=256 (--chunk 256) splits such texts and loses "
+            "nothing, truncate='error' refuses them, 'end' cuts without a word."
         )
         warnings.warn(TruncationWarning(message, num_texts=len(long)), stacklevel=5)
