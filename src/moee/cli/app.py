@@ -23,6 +23,7 @@ COMMANDS = {
     "calibrate": "calibrate:calibrate",
     "carve": "carve:carve",
     "reproduce": "reproduce:reproduce",
+    "study": "study:app",
     "bench": "bench:bench",
     "doctor": "doctor:doctor",
     "search": "search:search",
