@@ -48,7 +48,10 @@ def test_inspect_agrees_with_the_loaded_model(moee: Run, folder: Path, model_typ
     done = moee("inspect", folder, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    info = MoEE.from_pretrained(folder, dtype="float32").info
+    model = MoEE.from_pretrained(folder, dtype="float32")
+    info = model.info
+    assert summary["dims"] == dict(model.dims)
+    assert summary["fusion"] == model.config.fusion
     assert summary["model_type"] == info.model_type == model_type
     assert tuple(summary["layer_ids"]) == info.layer_ids
     assert tuple(summary["num_experts"]) == info.num_experts

@@ -47,7 +47,8 @@ def test_every_output_format_holds_what_the_library_returns(
     output = source.with_name(f"out{suffix}")
     done = moee("embed", source, "--text-column", "body", "-o", output, *FAKE)
     assert (done.returncode, done.stdout) == (0, "")
-    assert re.search(rf"3 texts, 32 dimensions, \d+\.\d s -> {re.escape(str(output))}\n", done.stderr)
+    said = rf"3 texts, {expected.shape[1]} dimensions \(.+\), \d+\.\d s -> {re.escape(str(output))}\n"
+    assert re.search(said, done.stderr)
     assert np.array_equal(_vectors(output), expected)
 
 
@@ -88,9 +89,20 @@ def test_options_reach_the_embedder(moee: Run) -> None:
 
 def test_json_with_an_output_file_describes_it(moee: Run, source: Path) -> None:
     output = source.with_name("out.npy")
-    done = moee("embed", source, "--text-column", "body", "-o", output, "--json", *FAKE)
+    done = moee("embed", source, "--text-column", "body", "-o", output, "--json", "--fusion", "sum", *FAKE)
     summary = json.loads(done.stdout)
     assert (summary["output"], summary["num_texts"], summary["dim"], summary["model"]) == (str(output), 3, 32, "fake")
+    assert (sum(summary["dims"].values()), list(summary["dims"])) == (32, ["hs", "rw"])
+
+
+def test_weights_choose_the_views(moee: Run) -> None:
+    done = moee("embed", "-", *FAKE, "--weights", "hs=1,lexical=0.5", "--json", stdin="a word\n")
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    model = MoEE.from_pretrained("fake", calibration="none", weights={"hs": 1, "lexical": 0.5})
+    assert document["dims"] == dict(model.dims)
+    assert np.array_equal(np.float32([document["records"][0]["embedding"]]), model.encode(["a word"]))
+    assert f"hs {model.dims['hs']}, lexical {model.dims['lexical']}" in done.stderr
 
 
 def test_long_texts_are_cut_with_a_warning_or_refused(moee: Run) -> None:
@@ -129,7 +141,7 @@ def test_empty_texts_are_encoded_on_demand(moee: Run) -> None:
             "a\n",
             ["--fusion", "summ"],
             2,
-            "Unknown fusion 'summ'. Choose from: concat, hs, rw, sum. Did you mean 'sum'?",
+            "Unknown fusion 'summ'. Choose from: concat, hs, rw, sum, weighted. Did you mean 'sum'?",
         ),
         ("a\n", ["--prompt", "promteol"], 2, "Did you mean 'prompteol'"),
         ("a\n", ["--prompt", "{text} {text}"], 2, "{text}"),
@@ -137,7 +149,7 @@ def test_empty_texts_are_encoded_on_demand(moee: Run) -> None:
         ("a\n", ["--calibration", "zcore"], 2, "Did you mean 'zscore'?"),
         ("a\n", ["--scoring", "sofmax"], 2, "Did you mean 'softmax'?"),
         ("a\n", ["--truncate", "maybe"], 2, "Unknown truncate 'maybe'. Choose from: end, error, warn."),
-        ("a\n", ["--alpha", "much"], 2, "--alpha is 'much'; it must be auto or a number"),
+        ("a\n", ["--alpha", "much"], 2, "--alpha is 'much'; it must be slope, scale or a number"),
         ("a\n", ["--alpha", "-1"], 2, "alpha"),
         ("a\n", ["--alpha", "nan"], 2, "alpha is nan"),
         ("a\n", ["--max-length", "0"], 2, "max_length is 0; it must be a whole number, 1 or larger."),

@@ -11,6 +11,7 @@ from moee import MoEE
 from tests.cli.conftest import Run
 
 FAKE = ("-m", "fake", "--calibration", "none")
+WEIGHTS = "hs=1,rw=0.2,lexical=0.5"
 PAIR = ("a cat [bold]", "rates rose")
 
 
@@ -22,11 +23,63 @@ def test_explain_gives_the_parts_of_the_library(moee: Run) -> None:
     assert document["similarity"] == pytest.approx(matrix[0][1], abs=1e-6)
 
 
-def test_explain_prints_views_layers_and_experts(moee: Run) -> None:
-    expected = MoEE.from_pretrained("fake", calibration="none").explain(*PAIR)
-    blocks = [
-        block.splitlines() for block in moee("similarity", *PAIR, *FAKE, "--explain", "--top", "3").stdout.split("\n\n")
+def test_weights_are_those_of_the_library(moee: Run) -> None:
+    pair = ("baking bread in old ovens", "she bakes fresh breads")
+    expected = MoEE.from_pretrained("fake", calibration="none").explain(
+        *pair, weights={"hs": 1, "rw": 0.2, "lexical": 0.5}
+    )
+    found = json.loads(moee("similarity", *pair, *FAKE, "--weights", WEIGHTS, "--explain", "--json").stdout)
+    assert found == json.loads(json.dumps(expected.to_dict()))
+    matrix = json.loads(moee("similarity", *pair, *FAKE, "--weights", WEIGHTS, "--json").stdout)
+    assert matrix["similarity"][0][1] == pytest.approx(expected.similarity, abs=1e-6)
+    for view, cosine in expected.cosines.items():
+        assert matrix["cosines"][view][1][0] == pytest.approx(cosine, abs=1e-6)
+
+
+def test_explain_prints_views_and_shared_words(moee: Run) -> None:
+    pair = ("baking bread in old ovens", "she bakes fresh breads")
+    printed = moee("similarity", *pair, *FAKE, "--weights", WEIGHTS, "--explain", "--top", "1").stdout
+    expected = MoEE.from_pretrained("fake", calibration="none").explain(
+        *pair, weights={"hs": 1, "rw": 0.2, "lexical": 0.5}
+    )
+    views, words = (block.splitlines() for block in printed.split("\n\n")[:2])
+    assert [line.split()[-3:] for line in views[1:-1]] == [
+        [f"{weight:.3f}", f"{expected.cosines[view]:.3f}", f"{expected.view_parts[view]:.4f}"]
+        for view, weight in expected.weights.items()
     ]
+    assert views[-1].split() == ["similarity", f"{expected.similarity:.4f}"]
+    assert words[2].split() == ["baking", "/", "bakes", f"{expected.words[0].part:.5f}"]
+    assert "(1 further words)" in words[3]
+    shown = sum(float(line.split()[-1]) for line in words[2:])
+    assert shown == pytest.approx(expected.view_parts["lexical"], abs=2e-5)
+    nothing = moee("similarity", "one", "two", *FAKE, "--weights", WEIGHTS, "--explain").stdout
+    assert "(no word in common)" in nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--weights", "hs=1,lexica=1"), "Unknown view 'lexica'. Choose from: hs, lexical, rw, tokens. Did you mean"),
+        (("--weights", "hs"), "The weights are 'hs'; each view must be named once with a number"),
+        (("--weights", "hs=0"), "must count more than 0"),
+        (("--weights", "hs=nan"), "The weight of the view 'hs' is nan"),
+        (("--weights", "hs=1", "--alpha", "1"), "alpha and weights are both given"),
+        (("--weights", "hs=1", "--fusion", "sum"), "fusion='sum' takes no weights"),
+    ],
+)
+@pytest.mark.parametrize("called", [("similarity", "a", "b"), ("embed", "-")])
+def test_weights_that_cannot_count_are_refused(
+    moee: Run, called: tuple[str, ...], options: tuple[str, ...], message: str
+) -> None:
+    done = moee(*called, *FAKE, *options, stdin="a\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_explain_prints_views_layers_and_experts(moee: Run) -> None:
+    expected = MoEE.from_pretrained("fake", calibration="none").explain(*PAIR, fusion="sum")
+    printed = moee("similarity", *PAIR, *FAKE, "--fusion", "sum", "--explain", "--top", "3").stdout
+    blocks = [block.splitlines() for block in printed.split("\n\n")]
     views, layers, pair, first, second = blocks
     assert views[1].split()[-2:] == [f"{expected.hidden_cosine:.3f}", f"{expected.hidden:.4f}"]
     assert views[2].split()[-2:] == [f"{expected.routing_cosine:.3f}", f"{expected.routing:.4f}"]
@@ -55,8 +108,7 @@ def test_as_query_gives_each_text_its_own_prompt(moee: Run, tmp_path: Path) -> N
 
 def test_without_routing_there_is_only_the_table_of_views(moee: Run) -> None:
     lines = moee("similarity", *PAIR, *FAKE, "--explain", "--fusion", "hs").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ["view", "hidden", "routing", "similarity"]
-    assert lines[2].split()[-2:] == ["-", "0.0000"]
+    assert [line.split()[0] for line in lines] == ["view", "hidden", "similarity"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])

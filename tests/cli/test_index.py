@@ -194,7 +194,7 @@ def test_unusable_values_are_refused_with_what_is_allowed(
         (["--filter", "year > 'x'"], "The filter compares the field 'year' with 'x'; it must be a whole number"),
         (["--fusion", "concat"], "fusion='concat' cannot be searched: an index keeps each view at unit length"),
         (["--fusion", "summ"], "Did you mean 'sum'"),
-        (["--alpha", "much"], "--alpha is 'much'; it must be auto or a number"),
+        (["--alpha", "much"], "--alpha is 'much'; it must be slope, scale or a number"),
         (["--alpha", "-1"], "alpha is -1.0"),
         (["-k", "0"], "k is 0; it must be 1 or larger."),
     ],

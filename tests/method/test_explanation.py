@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,23 @@ from moee.data import calibration_texts
 from moee.errors import InputError, TextTypeError, UnknownNameError
 from moee.method.config import EmbedderConfig
 from moee.method.explanation import Explanation, explain_pair
-from moee.method.fusion import fuse, unit
+from moee.method.fusion import VIEWS, fuse, unit
 from moee.method.space import VectorSpace
-from moee.types import Fusion, Views
+from moee.types import Fusion, View, Views
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
 TOLERANCE = 1e-6
 FUSIONS: tuple[Fusion, ...] = ("hs", "rw", "concat", "sum")
+WEIGHTS: tuple[dict[View, float], ...] = (
+    {"hs": 1, "rw": 0.2, "lexical": 1},
+    {"hs": 2, "lexical": 0.5},
+    {"rw": 1, "lexical": 3},
+    {"lexical": 1},
+    {"hs": 1, "rw": 0.3},
+)
 A, B = "A cat sat on the mat.", "The dog barked at the moon."
 QUERY_PROMPT, DOCUMENT_PROMPT = 'The query "{text}" asks in one word for:"', 'The text "{text}" is in one word about:"'
+SUM = {"fusion": "sum", "alpha": "slope", "calibration": "spectral"}
 SMALL = Views(
     hidden_states=np.array([[1, 2], [3, -1]], dtype=np.float32),
     routing_weights=np.array([[0.7, 0.3, 0.2, 0.5, 0.3], [0.1, 0.9, 0.2, 0.2, 0.6]], dtype=np.float32),
@@ -33,7 +42,7 @@ SMALL = Views(
 @pytest.fixture(scope="module")
 def model() -> MoEE:
     """A real OLMoE, tiny and random, calibrated on sentences that no test embeds."""
-    embedder = MoEE.from_pretrained(GOLDEN, dtype="float32")
+    embedder = MoEE.from_pretrained(GOLDEN, dtype="float32", **SUM)
     embedder.calibrate(calibration_texts()[1000:1100])
     return embedder
 
@@ -42,7 +51,7 @@ def model() -> MoEE:
 def asked() -> MoEE:
     """The same with prompts, and statistics, of its own for queries and for documents."""
     prompts = {"query_prompt": QUERY_PROMPT, "document_prompt": DOCUMENT_PROMPT}
-    embedder = MoEE.from_pretrained(GOLDEN, dtype="float32", **prompts)
+    embedder = MoEE.from_pretrained(GOLDEN, dtype="float32", **SUM, **prompts)
     embedder.calibrate(calibration_texts()[1000:1100])
     return embedder
 
@@ -53,7 +62,12 @@ def explained(fusion: Fusion, views: Views = SMALL, alpha: float = 0.5) -> Expla
 
 
 def assert_adds_up(found: Explanation) -> None:
-    assert found.hidden + found.routing == pytest.approx(found.similarity, abs=TOLERANCE)
+    assert sum(found.view_parts.values()) == pytest.approx(found.similarity, abs=TOLERANCE)
+    assert (found.view_parts.get("hs", 0), found.view_parts.get("rw", 0)) == (found.hidden, found.routing)
+    for view, part in found.view_parts.items():
+        assert found.shares[view] * found.cosines[view] == pytest.approx(part, abs=TOLERANCE)
+    words = sum(word.part for word in found.words) + found.collisions
+    assert words == pytest.approx(found.view_parts.get("lexical", 0), abs=TOLERANCE)
     assert sum(found.layer_parts) == pytest.approx(found.routing, abs=TOLERANCE)
     assert sum(part.sum() for part in found.parts) == pytest.approx(found.routing, abs=TOLERANCE)
 
@@ -80,6 +94,58 @@ def test_the_weight_of_routing_that_is_asked_for_is_the_one_explained(model: MoE
     assert found.routing_cosine is not None
     assert found.hidden == pytest.approx(found.hidden_cosine / (1 + alpha), abs=TOLERANCE)
     assert found.routing == pytest.approx(alpha * found.routing_cosine / (1 + alpha), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("calibration", ["none", "zscore"])
+def test_named_views_add_up_under_any_weights(model: MoEE, weights: dict[View, float], calibration: str) -> None:
+    other = model.with_settings(calibration=calibration)
+    for a, b in [(A, B), (A, "???") if len(weights) > 1 else (A, A), (A, "A rat sits on mats.")]:
+        found = other.explain(a, b, weights=weights)
+        assert_adds_up(found)
+        assert (found.fusion, found.alpha, dict(found.weights)) == ("weighted", None, weights)
+        assert list(found.cosines) == list(found.view_parts) == [view for view in VIEWS if view in weights]
+        vectors = other.encode([a, b], weights=weights)
+        assert found.similarity == pytest.approx(float(other.similarity(*vectors)[0, 0]), abs=TOLERANCE)
+        alone = {view: other.encode([a, b], weights={view: 1}) for view in weights if view != "lexical"}
+        for view, pair in alone.items():
+            assert found.cosines[view] == pytest.approx(float(pair[0] @ pair[1]), abs=TOLERANCE)
+
+
+def test_views_carry_a_text_without_words(model: MoEE) -> None:
+    found = model.explain(A, "!!!", weights={"hs": 1, "rw": 1, "lexical": 2})
+    assert (found.cosines["lexical"], found.view_parts["lexical"], found.words) == (0, 0, ())
+    # the text without words has vectors of two views, of 1/2 each; the other of three, of 1/4, 1/4 and 1/2
+    assert found.shares["hs"] == pytest.approx((1 / 2 * 1 / 4) ** 0.5)
+    full = model.explain(A, B, weights={"hs": 1, "rw": 1, "lexical": 2})
+    assert dict(full.shares) == pytest.approx({"hs": 0.25, "rw": 0.25, "lexical": 0.5})
+
+
+def test_the_mean_of_tokens_has_a_part(model: MoEE) -> None:
+    tokens = np.array([[1, 0.5], [-1, 2]], dtype=np.float32)
+    views = replace(SMALL, tokens=tokens, texts=("one word", "a word"))
+    weights: dict[View, float] = {"hs": 1, "tokens": 3, "lexical": 2}
+    space = VectorSpace(EmbedderConfig(weights=weights, fusion="weighted", calibration="none", prompt_tokens="apart"))
+    found = explain_pair(("a", "b"), views, (space, space), model="m")
+    assert_adds_up(found)
+    assert found.cosines["tokens"] == pytest.approx(0)
+    assert [word.word for word in found.words] == ["word"]
+    assert not np.concatenate(found.parts).any()
+
+
+def test_what_words_add_is_what_their_coordinates_hold(model: MoEE) -> None:
+    narrow = model.with_settings(weights={"lexical": 1}, lexical_dim=16)
+    one, other = "Baking bread in the ovens of old bakers, bread for all", "she bakes fresh breads, bread of the oven"
+    found = narrow.explain(one, other)
+    assert_adds_up(found)
+    assert abs(found.collisions) > 0.01, "premise: of so few coordinates some hold several words"
+    forms = {word.word: word.forms for word in found.words}
+    assert forms["bak"] == ("baking", "bakes")
+    assert set(forms) == {"bak", "bread", "oven", "the", "of"}
+    assert [word.part for word in found.words] == sorted((word.part for word in found.words), reverse=True)
+    wide = narrow.with_settings(lexical_dim=1 << 20).explain(one, other)
+    assert wide.collisions == pytest.approx(0, abs=TOLERANCE)
+    assert wide.similarity == pytest.approx(sum(word.part for word in wide.words), abs=TOLERANCE)
 
 
 def test_every_part_is_the_product_of_two_elements() -> None:
@@ -198,6 +264,10 @@ def test_the_json_form_holds_every_part(model: MoEE) -> None:
     assert document["model"] == model.info.name
     assert document["fusion"] == "sum"
     assert document["alpha"] == model.alpha
+    assert document["views"] == {
+        view: {"weight": weight, "share": found.shares[view], "cosine": found.cosines[view], "part": part}
+        for (view, part), weight in zip(found.view_parts.items(), (1, model.alpha), strict=True)
+    }
     total = document["hidden"] + sum(value for layer in document["layers"] for value in layer["parts"])
     assert total == pytest.approx(document["similarity"], abs=TOLERANCE)
     assert [layer["layer"] for layer in document["layers"]] == list(model.info.layer_ids)
@@ -218,7 +288,7 @@ def test_alpha_is_the_number_that_is_used_when_none_is_given(model: MoEE) -> Non
 
 def test_alpha_fits_the_statistics_that_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOEE_CACHE", str(tmp_path))
-    fresh = MoEE.from_pretrained("fake")
+    fresh = MoEE.from_pretrained("fake", **SUM)
     assert fresh.with_settings(alpha=2.0).alpha == 2.0
     assert fresh.calibration is None  # a number needs none
     alpha = fresh.alpha

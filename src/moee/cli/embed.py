@@ -55,6 +55,7 @@ def embed(
     Examples:
       moee embed reviews.csv --text-column review -o reviews.npy
       cat questions.txt | moee embed - --fusion hs > questions.jsonl
+      moee embed reviews.csv --text-column review --weights hs=1,rw=0.2,lexical=1 -o reviews.npy
       moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
       moee embed papers.parquet -m deepseek-ai/deepseek-moe-16b-base --memory 8GiB -o vectors.parquet
     """
@@ -101,6 +102,7 @@ def _deliver(
         "model": embedder.info.name,
         "num_texts": len(embedded.texts),
         "dim": int(embedded.vectors.shape[1]),
+        "dims": embedder.dims,
         "seconds": round(seconds, 3),
         "config": embedder.config.to_dict(),
         **skipped,
@@ -115,4 +117,5 @@ def _deliver(
     else:
         print_json_lines(jsonl_records(embedded))
     target = f" -> {output}" if output is not None else ""
-    note(f"{summary['num_texts']} texts, {summary['dim']} dimensions, {seconds:.1f} s{target}")
+    parts = ", ".join(f"{view} {dim}" for view, dim in embedder.dims.items())
+    note(f"{summary['num_texts']} texts, {summary['dim']} dimensions ({parts}), {seconds:.1f} s{target}")

@@ -42,9 +42,10 @@ class Method(TypedDict, total=False):
 
 
 class Fusing(TypedDict, total=False):
-    """How the two views become one vector."""
+    """How the views become one vector."""
 
     fusion: options.Fusion
+    weights: options.Weights
     alpha: options.Alpha
 
 

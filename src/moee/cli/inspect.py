@@ -16,6 +16,7 @@ from moee.memory import format_size
 if TYPE_CHECKING:
     from moee.backends.summary import ModelSummary
     from moee.method.config import EmbedderConfig
+    from moee.types import ModelInfo, View
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}
 CALIBRATED = {
@@ -49,26 +50,37 @@ def inspect(
     from moee.backends.summary import inspect_model
     from moee.method.config import recipe_config
     from moee.method.saved import is_saved_embedder, read_embedder
+    from moee.method.space import block_dims
 
     saved = read_embedder(Path(model)) if is_saved_embedder(model) else None
     summary = inspect_model(saved.name if saved else model)
     config = saved.config if saved else recipe_config("default", model_type=summary.model_type)
-    calibrated = "own" if saved and saved.calibrations else _builtin(summary, config)
+    info = _model_info(summary)
+    calibrated = "own" if saved and saved.calibrations else _builtin(info, config)
+    dims = block_dims(info, config)
     if as_json:
         memory = {dtype: summary.memory_bytes(size) for dtype, size in BYTES_PER_PARAMETER.items()}
-        print_json({**asdict(summary), "memory_bytes": memory, "calibrated": calibrated})
+        weights = {view: config.weights[view] for view in dims} if config.fusion == "weighted" else None
+        shown = {"fusion": config.fusion, "weights": weights, "dims": dims}
+        print_json({**asdict(summary), "memory_bytes": memory, **shown, "calibrated": calibrated})
         return
-    rows = {**_rows(summary), "prompt": config.prompt, "calibrated": CALIBRATED[calibrated], "notes": summary.notes}
+    rows = _rows(summary, _vector(config, dims))
+    rows |= {"prompt": config.prompt, "calibrated": CALIBRATED[calibrated], "notes": summary.notes}
     print_table(["property", "value"], [[name, value] for name, value in rows.items() if value])
 
 
-def _builtin(summary: ModelSummary, config: EmbedderConfig) -> str | None:
+def _builtin(info: ModelInfo, config: EmbedderConfig) -> str | None:
     """Return `"builtin"` if statistics for this model and configuration ship with the package or are cached."""
     from moee.method.calibration_store import find_statistics
+
+    return "builtin" if find_statistics(info, config) is not None else None
+
+
+def _model_info(summary: ModelSummary) -> ModelInfo:
     from moee.types import ModelInfo
 
     top_k = summary.top_k if isinstance(summary.top_k, tuple) else (summary.top_k,) * len(summary.layer_ids)
-    info = ModelInfo(
+    return ModelInfo(
         name=summary.name,
         fingerprint=summary.fingerprint,
         model_type=summary.model_type,
@@ -82,11 +94,16 @@ def _builtin(summary: ModelSummary, config: EmbedderConfig) -> str | None:
         dtype="",
         device="",
     )
-    return "builtin" if find_statistics(info, config) is not None else None
 
 
-def _rows(summary: ModelSummary) -> Mapping[str, Any]:
-    dim = summary.hidden_size + summary.routing_size
+def _vector(config: EmbedderConfig, dims: Mapping[View, int]) -> str:
+    """Say how wide a vector is, and of which views."""
+    named = config.fusion == "weighted"
+    parts = [f"{view} {dim}" + (f" (weight {config.weights[view]:g})" if named else "") for view, dim in dims.items()]
+    return f"{sum(dims.values())} dimensions with fusion {config.fusion}: {', '.join(parts)}"
+
+
+def _rows(summary: ModelSummary, vector: str) -> dict[str, Any]:
     memory = (f"{format_size(summary.memory_bytes(size))} in {name}" for name, size in BYTES_PER_PARAMETER.items())
     return {
         "model": summary.name,
@@ -98,7 +115,7 @@ def _rows(summary: ModelSummary) -> Mapping[str, Any]:
         "experts": f"{runs(summary.num_experts)}, of which each token uses {runs(summary.top_k)}",
         "HS view": f"{summary.hidden_size} dimensions",
         "RW view": f"{summary.routing_size} dimensions",
-        "vector": f"{dim} dimensions with fusion sum or concat",
+        "vector": vector,
         "longest prompt": f"{summary.max_tokens} tokens" if summary.max_tokens else "no limit stated",
         "parameters": f"{summary.num_parameters:,}",
         "on disk": f"{format_size(summary.weight_bytes)} ({', '.join(summary.dtypes)})",

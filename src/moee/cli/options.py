@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from moee.errors import InputError, OutputError
 from moee.files.atomic import check_writable
+from moee.method.fusion import check_together, parse_weights
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
@@ -29,9 +31,22 @@ IndexModel = Annotated[
 Recipe = Annotated[str | None, typer.Option(help="Named configuration: default, or paper (the original code's).")]
 Prompt = Annotated[str | None, typer.Option(help="Name of a prompt, or a template that holds {text}.")]
 Fusion = Annotated[
-    str | None, typer.Option(metavar="hs|rw|concat|sum", help="Hidden state, routing weights, or both in one vector.")
+    str | None,
+    typer.Option(
+        metavar="weighted|hs|rw|concat|sum",
+        help="Named views by --weights, hidden state, routing weights, or these two in one vector.",
+    ),
 ]
-Alpha = Annotated[str | None, typer.Option(metavar="NUMBER|auto", help="Weight of the routing weights in the sum.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VIEW=NUMBER,...",
+        help="What each view counts, for example hs=1,rw=0.2,lexical=0.5; chooses --fusion weighted.",
+    ),
+]
+Alpha = Annotated[
+    str | None, typer.Option(metavar="NUMBER|slope|scale", help="Weight of the routing weights in the sum.")
+]
 CalibrationMethod = Annotated[
     str | None, typer.Option("--calibration", metavar="zscore|spectral|none", help="How frozen statistics are applied.")
 ]
@@ -87,13 +102,31 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 
 
 def parse_alpha(value: str | None) -> float | str | None:
-    """Return the number, `"auto"`, or None."""
-    if value is None or value == "auto":
+    """Return the number, the rule (`"auto"` is a former name of `"slope"`), or None."""
+    if value in (None, "auto", "slope", "scale"):
         return value
     try:
         return float(value)
     except ValueError as error:
-        raise InputError(f"--alpha is {value!r}; it must be auto or a number, for example 0.5.") from error
+        raise InputError(f"--alpha is {value!r}; it must be slope, scale or a number, for example 0.5.") from error
+
+
+def fused_as(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as the embedder takes them: those that were given, weights and alpha read from what was written.
+
+    Args:
+        options: Options of a command by name, None where not given. `Any`: each has a type of its own.
+
+    Raises:
+        InputError: If weights or alpha cannot be read, or are given where they would not count.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if "weights" in given:
+        given["weights"] = parse_weights(given["weights"])
+    if "alpha" in given:
+        given["alpha"] = parse_alpha(given["alpha"])
+    check_together(given.get("fusion"), given.get("alpha"), given.get("weights"))
+    return given
 
 
 def split_names(listed: str) -> list[str]:
@@ -143,12 +176,9 @@ def open_model(name: str, **options: Any) -> MoEE:
 
     Args:
         name: As `MoEE.from_pretrained` takes it.
-        **options: Its keyword arguments, alpha as it was written; None means not given. `Any`: each has a type of its
-            own and is checked there.
+        **options: Its keyword arguments, alpha and weights as they were written; None means not given. `Any`: each has
+            a type of its own and is checked there.
     """
     from moee.embedder import MoEE
 
-    given = {key: value for key, value in options.items() if value is not None}
-    if "alpha" in given:
-        given["alpha"] = parse_alpha(given["alpha"])
-    return MoEE.from_pretrained(name, **given)
+    return MoEE.from_pretrained(name, **fused_as(options))

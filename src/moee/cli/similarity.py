@@ -26,7 +26,8 @@ def similarity(
     method: Method,
     loading: Loading,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what makes two texts alike: the parts of views, layers and experts.")
+        bool,
+        typer.Option("--explain", help="Show what makes two texts alike, in parts of views, words, layers, experts."),
     ] = False,
     as_query: Annotated[
         bool,
@@ -38,7 +39,7 @@ def similarity(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --explain: draw the parts as a heat map, .png or .svg.")
     ] = None,
-    top: Annotated[int, typer.Option(metavar="N", help="With --explain: how many experts are named.")] = 10,
+    top: Annotated[int, typer.Option(metavar="N", help="With --explain: how many experts and words are named.")] = 10,
     as_json: options.Json = False,
 ) -> None:
     """Print how alike texts are.
@@ -50,6 +51,7 @@ def similarity(
     Examples:
       moee similarity "A cat sat down." "A kitten took a seat." "Rates rose again."
       moee similarity "first text" "second text" --fusion rw --json
+      moee similarity "first text" "second text" --weights hs=1,rw=0.2,lexical=0.5 --explain
       moee similarity "first text" "second text" --explain --plot parts.png
       moee similarity "a query" "a text that it found" -m papers.index/embedder --explain --as-query
     """
@@ -92,11 +94,18 @@ def _check(texts: list[str], *, explain: bool, as_query: bool, plot: Path | None
 
 
 def _print_matrix(embedder: MoEE, texts: list[str], *, as_json: bool) -> None:
-    vectors = embedder.encode(texts)
+    views = embedder.encode_views(texts)
+    vectors = embedder.fuse(views)
     matrix = embedder.similarity(vectors, vectors)
     if as_json:
+        units = embedder.space().units(views)
         print_json(
-            {"model": embedder.info.name, "texts": texts, "similarity": [[float(v) for v in row] for row in matrix]}
+            {
+                "model": embedder.info.name,
+                "texts": texts,
+                "similarity": matrix.tolist(),
+                "cosines": {view: (units[view] @ units[view].T).tolist() for view in embedder.config.views},
+            }
         )
         return
     columns = ["", *(f">{number}" for number in range(1, len(texts) + 1)), "text"]
@@ -108,14 +117,41 @@ def _print_matrix(embedder: MoEE, texts: list[str], *, as_json: bool) -> None:
 
 
 def _print_explanation(explanation: Explanation, top: int) -> None:
-    """Print the parts: of the views, of the layers, of the experts of the pair, and the experts of each text."""
-    views = (
-        ("hidden states (HS)", explanation.hidden_cosine, explanation.hidden),
-        ("routing weights (RW)", explanation.routing_cosine, explanation.routing),
-    )
-    rows = [[name, _shown(cosine, 3), f"{part:.4f}"] for name, cosine, part in views]
-    print_table(["view", ">cosine", ">part"], [*rows, ["similarity", "", f"{explanation.similarity:.4f}"]])
-    if explanation.routing_cosine is None:
+    """Print the parts: of views, shared words, layers, the experts of the pair, and the experts of each text."""
+    from moee.method.fusion import VIEW_NAMES
+
+    rows = [
+        [
+            VIEW_NAMES[view],
+            _shown(explanation.weights.get(view), 3),
+            f"{explanation.cosines[view]:.3f}",
+            f"{part:.4f}",
+        ]
+        for view, part in explanation.view_parts.items()
+    ]
+    total = ["similarity", "", "", f"{explanation.similarity:.4f}"]
+    print_table(["view", ">weight", ">cosine", ">part"], [*rows, total])
+    if "lexical" in explanation.view_parts:
+        _print_words(explanation, top)
+    if "rw" in explanation.view_parts:
+        _print_experts(explanation, top)
+
+
+def _print_words(explanation: Explanation, top: int) -> None:
+    """Print the words that both texts share; what is not shown is added up."""
+    shown = explanation.words[:top]
+    rows = [[" / ".join(dict.fromkeys(each.forms)), f"{each.part:.5f}"] for each in shown]
+    others = explanation.view_parts["lexical"] - sum(each.part for each in shown) - explanation.collisions
+    if explanation.words[top:]:
+        rows.append([f"({len(explanation.words) - len(shown)} further words)", f"{others:.5f}"])
+    if abs(explanation.collisions) >= _LEAST_SHOWN:
+        rows.append(["(other words that share a coordinate)", f"{explanation.collisions:.5f}"])
+    print_text()
+    print_table(["word", ">part"], rows or [["(no word in common)", ""]], title="Words that both texts share")
+
+
+def _print_experts(explanation: Explanation, top: int) -> None:
+    if not explanation.layer_ids:
         return
     layers = zip(explanation.layer_ids, explanation.layer_parts, strict=True)
     print_text()
@@ -137,6 +173,10 @@ def _print_explanation(explanation: Explanation, top: int) -> None:
             [[str(each.layer), str(each.expert), f"{each.weight:.5f}", _shown(each.mean, 5)] for each in experts],
             title=f"Experts that mark text {number}",
         )
+
+
+_LEAST_SHOWN = 5e-6
+"""Below, five decimals show zero."""
 
 
 def _shown(value: float | None, decimals: int) -> str:

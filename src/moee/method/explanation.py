@@ -1,15 +1,19 @@
-"""What makes two texts alike: the exact parts that each view, layer and expert adds to their similarity.
+"""What makes two texts alike: the exact parts that each view, layer, expert and word adds to their similarity.
 
-The cosine of two unit vectors is the sum of their elementwise products. In a fused vector every element belongs to the
-hidden state or to one expert of one layer, so the products, summed by block, are parts that add up to the similarity.
-Nothing is approximated or attributed. A positive part makes the texts more alike, a negative one less.
+The cosine of two unit vectors is the sum of their elementwise products. In a fused vector every element belongs to one
+view, and within it to one expert of one layer, or to the words of one coordinate. So the products, summed by block, are
+parts that add up to the similarity. A positive part makes the texts more alike, a negative one less.
+
+Parts of views and layers are exact whatever the calibration, for no calibration mixes them. Where routing is whitened
+within each layer, an element is an expert's weight once the experts beside it are accounted for: its part is exact, and
+belongs to the expert as far as its weight says what theirs do not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moee.errors import InputError, check_choice
-from moee.method.fusion import split_blocks, uses_alpha
+from moee.method.fusion import VIEW_NAMES, blend_weights, split_blocks, uses_alpha
+from moee.method.lexical import SharedWord, shared_words
 from moee.method.space import VectorSpace
 from moee.plots.heatmap import HeatMap, write_heatmap
-from moee.types import Fusion, Views
+from moee.types import Fusion, View, Views
 
 Wide = npt.NDArray[np.float64]
 Layers = tuple[Wide, ...]
@@ -78,18 +83,26 @@ class Explanation:
         fusion: Fusion of the vectors that are compared.
         alpha: Weight of RW in `"sum"`, the geometric mean of two if each text has its own; None in the other fusions,
             which use none.
-        similarity: Cosine of the two vectors: `hidden + routing`.
-        hidden: Part of the hidden states (HS).
+        similarity: Cosine of the two vectors: the sum of `view_parts`.
+        hidden: Part of the hidden states (HS); 0 if the fusion leaves them out.
         routing: Part of the routing weights (RW): the sum of `parts`.
         hidden_cosine: Cosine of the hidden states alone; None if the fusion leaves them out.
         routing_cosine: Cosine of the routing weights alone; None if the fusion leaves them out.
         layer_ids: Decoder layer of every router.
-        parts: For each layer `(num_experts,)` float64, what each expert adds; zeros under `"hs"`.
+        parts: For each layer `(num_experts,)` float64, what each expert adds; zeros if the fusion leaves RW out.
         weights_a: Routing weights of the first text as the model gave them, for each layer `(num_experts,)`.
         weights_b: The same of the second.
         mean_weights_a: Mean weights over the calibration texts, with the prompt of the first text; None without frozen
             statistics.
         mean_weights_b: The same with the prompt of the second, which is another only for a query and a document.
+        weights: What the cosine of every view was asked to count, by name; empty if blocks keep their own scale.
+        shares: What the cosine of every view counts in this similarity. They are the weights divided by their sum,
+            unless a text lacks a view, which the others then carry.
+        cosines: The cosine of every view alone, by name; 0 if a text lacks the view.
+        view_parts: What every view adds to the similarity: its share times its cosine.
+        words: What both texts share, if `lexical` counts: words with the part of each, largest first.
+        collisions: Rest of the part of `lexical`: pairs of different words that share a coordinate. They add or take
+            away by chance, and less the wider the view is (`lexical_dim`).
     """
 
     texts: tuple[str, str]
@@ -107,6 +120,12 @@ class Explanation:
     weights_b: Layers
     mean_weights_a: Layers | None
     mean_weights_b: Layers | None
+    weights: Mapping[View, float] = field(default_factory=dict)
+    shares: Mapping[View, float] = field(default_factory=dict)
+    cosines: Mapping[View, float] = field(default_factory=dict)
+    view_parts: Mapping[View, float] = field(default_factory=dict)
+    words: tuple[SharedWord, ...] = ()
+    collisions: float = 0.0
 
     @property
     def layer_parts(self) -> list[float]:
@@ -164,11 +183,26 @@ class Explanation:
         return tuple(a - b for a, b in zip(self.weights_a, self.weights_b, strict=True))
 
     def to_dict(self, *, top: int = TOP) -> dict[str, Any]:
-        """Return a JSON-ready mapping with every part, and the `top` experts of the pair and of each text."""
+        """Return a JSON-ready mapping with every part, and the `top` experts of the pair and of each text.
+
+        `views` has `weight`, `share`, `cosine` and `part` of every view by its name; a weight is None if blocks keep
+        their own scale.
+        """
         layers = zip(self.layer_ids, self.layer_parts, self.parts, self.weights_a, self.weights_b, strict=True)
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "texts": list(self.texts),
+            "views": {
+                view: {
+                    "weight": self.weights.get(view),
+                    "share": self.shares[view],
+                    "cosine": self.cosines[view],
+                    "part": part,
+                }
+                for view, part in self.view_parts.items()
+            },
+            "words": [asdict(each) | {"forms": list(each.forms)} for each in self.words],
+            "collisions": self.collisions,
             "layers": [
                 {"layer": layer, "part": part, "parts": parts.tolist(), "weights": [a.tolist(), b.tolist()]}
                 for layer, part, parts, a, b in layers
@@ -189,10 +223,8 @@ class Explanation:
             OutputError: If the file cannot be written.
         """
         weight = "" if self.alpha is None else f"   (alpha {self.alpha:.3g})"
-        summary = (
-            f"similarity {self.similarity:.3f}  =  hidden states {self.hidden:.3f}  +  "
-            f"routing weights {self.routing:.3f}{weight}"
-        )
+        sums = "  +  ".join(f"{VIEW_NAMES[view]} {part:.3f}" for view, part in self.view_parts.items())
+        summary = f"similarity {self.similarity:.3f}  =  {sums}{weight}"
         marked = [(each.layer, each.expert) for each in self.top_experts(_MARKED)]
         write_heatmap(HeatMap(self.texts, summary, self.layer_ids, self.parts, marked), Path(path))
 
@@ -243,35 +275,58 @@ def explain_pair(
     vectors = [space.fuse(space.blocks(views.take(np.array([row])))) for row, space in enumerate(spaces)]
     # in float64, so that many thousand small products add up to the cosine
     wide = np.concatenate(vectors).astype(np.float64)
-    products = wide[0] * wide[1] / (float(np.linalg.norm(wide, axis=1).prod()) or 1.0)
-    pairs, found = split_blocks(wide, dims), split_blocks(products, dims)
-    parts = found.get("rw", np.zeros(views.routing_weights.shape[1]))
-    hidden, routing = float(found["hs"].sum()) if "hs" in found else 0.0, float(parts.sum())
-    one, other = (space.alpha for space in spaces)
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True) if wide.any(axis=1).all() else math.inf
+    blocks = split_blocks(wide, dims)
+    products = {view: block[0] * block[1] for view, block in blocks.items()}
+    view_parts = {view: float(product.sum()) for view, product in products.items()}
+    shares = {view: float(np.linalg.norm(block, axis=1).prod()) for view, block in blocks.items()}
+    cosines = {view: part / (shares[view] or 1.0) for view, part in view_parts.items()}
+    parts = products.get("rw", np.zeros(views.routing_weights.shape[1]))
     means = [None if space.statistics is None else space.statistics.routing_mean for space in spaces]
     mean_a, mean_b = (None if mean is None else _by_layer(mean, views.num_experts) for mean in means)
+    words = _shared(views, spaces, shares.get("lexical", 0.0))
     return Explanation(
         texts=texts,
         model=model,
         fusion=fusion,
-        alpha=None if not uses_alpha(fusion) else one if one == other else math.sqrt(one * other),
-        similarity=hidden + routing,
-        hidden=hidden,
-        routing=routing,
-        hidden_cosine=_cosine(pairs["hs"]) if "hs" in pairs else None,
-        routing_cosine=_cosine(pairs["rw"]) if "rw" in pairs else None,
+        alpha=_alpha(spaces) if uses_alpha(fusion) else None,
+        similarity=math.fsum(view_parts.values()),
+        hidden=view_parts.get("hs", 0.0),
+        routing=view_parts.get("rw", 0.0),
+        hidden_cosine=cosines.get("hs"),
+        routing_cosine=cosines.get("rw"),
         layer_ids=views.layer_ids,
         parts=_by_layer(parts, views.num_experts),
         weights_a=_by_layer(views.routing_weights[0], views.num_experts),
         weights_b=_by_layer(views.routing_weights[1], views.num_experts),
         mean_weights_a=mean_a,
         mean_weights_b=mean_b,
+        weights=_weights(spaces, shares),
+        shares=shares,
+        cosines=cosines,
+        view_parts=view_parts,
+        words=words,
+        collisions=view_parts.get("lexical", 0.0) - math.fsum(word.part for word in words),
     )
 
 
-def _cosine(pair: Wide) -> float:
-    norm = float(np.linalg.norm(pair, axis=1).prod())
-    return float(pair[0] @ pair[1]) / norm if norm else 0.0
+def _alpha(spaces: tuple[VectorSpace, VectorSpace]) -> float:
+    one, other = (space.alpha for space in spaces)
+    return one if one == other else math.sqrt(one * other)
+
+
+def _weights(spaces: tuple[VectorSpace, VectorSpace], shares: Mapping[View, float]) -> dict[View, float]:
+    """Return what was asked for by name; blocks at their own scale have no weights, and a view alone is all."""
+    config = spaces[0].config
+    counts = blend_weights(config.fusion, _alpha(spaces), config.weights)
+    return (dict.fromkeys(shares, 1.0) if len(shares) == 1 else {}) if counts is None else counts
+
+
+def _shared(views: Views, spaces: tuple[VectorSpace, VectorSpace], share: float) -> tuple[SharedWord, ...]:
+    if not share or views.texts is None:
+        return ()
+    one, other = (None if space.statistics is None else space.statistics.frequencies for space in spaces)
+    return shared_words((views.texts[0], views.texts[1]), spaces[0].config.lexical_dim, (one, other), share=share)
 
 
 def _by_layer(row: npt.NDArray[np.floating], num_experts: Sequence[int]) -> Layers:

@@ -25,6 +25,10 @@ _Float = TypeVar("_Float", bound=np.floating)
 
 VIEWS: tuple[View, ...] = get_args(View)
 """Names of the blocks, in the order of a stored vector."""
+VIEW_NAMES: Mapping[View, str] = MappingProxyType(
+    {"hs": "hidden states (HS)", "rw": "routing weights (RW)", "tokens": "mean of tokens", "lexical": "words"}
+)
+"""What each view is called where people read it."""
 DEFAULT_WEIGHTS: Mapping[View, float] = MappingProxyType({"hs": 1.0, "rw": 0.2, "lexical": 1.0})
 """What each view counts if nothing else is said: chosen on development sets of all task types (docs: method)."""
 LARGEST_ALPHA = 1e6
@@ -109,6 +113,22 @@ def check_weights(weights: object) -> dict[View, float]:
     if not any(found.values()):
         raise InputError(f"weights is {dict(weights)!r}; at least one of {', '.join(VIEWS)} must count more than 0.")
     return found
+
+
+def check_together(fusion: str | None, alpha: object, weights: object) -> None:
+    """Refuse a choice of fusion, alpha and weights of which one would not count; None is not given.
+
+    Raises:
+        InputError: If weights are given with a fusion of HS and RW alone, or beside alpha.
+    """
+    if weights is None:
+        return
+    if fusion is not None and not (fusion in FUSIONS and FUSIONS[fusion].is_named):
+        raise InputError(
+            f"fusion={fusion!r} takes no weights. Leave the fusion out, or use 'weighted'; with 'sum' alpha weighs RW."
+        )
+    if alpha is not None:
+        raise InputError("alpha and weights are both given; weights name what every view counts. Leave alpha out.")
 
 
 def parse_weights(text: str) -> dict[View, float]:

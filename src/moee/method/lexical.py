@@ -64,8 +64,11 @@ def words(text: str) -> list[str]:
     """
     if text.isascii():
         return [stem(word) for word in _ASCII_WORD.findall(text.lower())]
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return [term for match in _WORD_OR_RUN.finditer(folded) for term in _terms(match)]
+    return [term for match in _WORD_OR_RUN.finditer(_folded(text)) for term in _terms(match)]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def _terms(match: Any) -> list[str]:
@@ -302,3 +305,69 @@ def _counts(counted: Iterable[Counter[str]]) -> Iterator[int]:
 def _units(rows: Wide) -> Wide:
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
     return rows / np.where(lengths > 0, lengths, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWord:
+    """A word of two texts and what it adds to their similarity.
+
+    Attributes:
+        word: The term that both texts hold, see `words`.
+        forms: How it is written where it first stands in each text, in folded case.
+        part: Added to the similarity, more than 0.
+    """
+
+    word: str
+    forms: tuple[str, str]
+    part: float
+
+
+def shared_words(
+    texts: tuple[str, str],
+    dim: int,
+    frequencies: tuple[DocumentFrequencies | None, DocumentFrequencies | None] = (None, None),
+    *,
+    share: float = 1.0,
+) -> tuple[SharedWord, ...]:
+    """Return the words that two texts share, those with the largest part first.
+
+    Args:
+        texts: Any two strings.
+        dim: Width of the lexical vectors.
+        frequencies: What common words of each text weigh less by; None for the built-in ones.
+        share: What the cosine of the two lexical vectors counts.
+
+    Returns:
+        Words whose parts add up to the cosine times its share, but for pairs of different words that share a
+        coordinate: those products belong to no word, and are left out.
+
+    Raises:
+        InputError: If `dim` is below 16.
+    """
+    check_dim(dim)
+    (one, forms), (other, forms_of_other) = (
+        (_word_weights(text, dim, counts), _forms(text)) for text, counts in zip(texts, frequencies, strict=True)
+    )
+    # a word's two signs are the same, so that its product is positive
+    found = [
+        SharedWord(word, (forms[word], forms_of_other[word]), share * weight * other[word])
+        for word, weight in one.items()
+        if word in other
+    ]
+    return tuple(sorted(found, key=lambda each: (-each.part, each.word)))
+
+
+def _word_weights(text: str, dim: int, frequencies: DocumentFrequencies | None) -> dict[str, float]:
+    """Return what each word of a text adds to its coordinate of the unit vector."""
+    found = _weigh([text], dim, frequencies or DocumentFrequencies.builtin())
+    length = float(np.linalg.norm(np.bincount(found.slots, found.weights, minlength=dim))) or 1.0
+    return dict(zip(dict.fromkeys(words(text)), (found.weights / length).tolist(), strict=True))
+
+
+def _forms(text: str) -> dict[str, str]:
+    """Return how each term is written where it first stands."""
+    found: dict[str, str] = {}
+    for match in _WORD_OR_RUN.finditer(_folded(text)):
+        for term in _terms(match):
+            found.setdefault(term, term if match[1] else match[0])
+    return found
