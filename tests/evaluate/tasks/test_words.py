@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ TEXTS = (
     "the bank raised rates",
 )
 
+STEMS = {"cats": "cat", "mats": "mat", "rates": "rat", "rose": "ros", "raised": "rais", "there": "ther"}
+
 
 def places(*numbers: int) -> Indices:
     return np.array(numbers, dtype=np.int64)
@@ -53,12 +56,12 @@ STS = STSData("mini", TEXTS, places(0, 2, 0, 4), places(1, 3, 3, 6), np.array([4
 
 def reference_vectors(listed: Indices) -> list[dict[str, float]]:
     """The docstring's formula, written out word by word."""
-    words = ["".join(c if c.isalnum() else " " for c in text.lower()).split() for text in TEXTS]
+    words = [[STEMS.get(word, word) for word in re.findall("[a-z]+", text.lower())] for text in TEXTS]
     frequency: dict[str, int] = {}
     for place in listed:
         for word in set(words[place]):
             frequency[word] = frequency.get(word, 0) + 1
-    weights = {w: math.log((len(listed) + 1) / (frequency.get(w, 0) + 0.5)) for each in words for w in each}
+    weights = {w: max(math.log((len(listed) + 1) / (frequency.get(w, 0) + 1)), 0.01) for each in words for w in each}
     vectors = [{w: (1 + math.log(each.count(w))) * weights[w] for w in each} for each in words]
     lengths = [math.sqrt(sum(value**2 for value in vector.values())) or 1.0 for vector in vectors]
     return [{w: value / n for w, value in vector.items()} for vector, n in zip(vectors, lengths, strict=True)]
@@ -212,12 +215,13 @@ KNOWN = {
     "Banking77Classification": {"naive-bayes": 0.786},
     "AmazonCounterfactual-en": {"naive-bayes": 0.878},
 }
-"""From the README of the evaluation data: computed there by other code."""
+"""From the README of the evaluation data: computed there by other code, over words as they are written."""
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", KNOWN)
-def test_floors_have_their_known_values(data_folder: Path, name: str) -> None:
+def test_floors_have_their_known_values(data_folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moee.evaluate.tasks.words.words", lambda text: re.findall("[a-z0-9]+", text.lower()))
     data = load_task(data_folder / name, name)
     found = floors(data)
     assert set(found) <= set(FLOORS)

@@ -50,7 +50,7 @@ class STSData(TaskData):
             "STS",
             None,
             in_means=False,
-            note="single words: the mean of SimLex-999 and WordSim-353; not in the means, for it has no TF-IDF floor",
+            note="single words: the mean of SimLex-999 and WordSim-353; not in the means, for TF-IDF knows nothing of them",
         ),
     )
     left: Indices
@@ -110,7 +110,7 @@ class STSData(TaskData):
         return np.concatenate([self.left, self.right])
 
     def has_tfidf(self) -> bool:
-        """Return whether word counts tell the pairs (of every group) apart; single words never share one."""
+        """Return whether word counts tell the pairs (of every group) apart; single words hardly ever share one."""
         cosines = paired(word_counts(self.texts), self.left, self.right)
         groups = np.asarray(self.groups or ("",) * len(cosines))
         return all(cosines[groups == name].any() for name in np.unique(groups))

@@ -1,13 +1,13 @@
 """Word counts as vectors: what the floors are made of, which know words and no meaning.
 
-Tokens are `[a-z0-9]+` of the lowercased text. TF-IDF weighs a word by `(1 + log tf) * log((n + 1) / (df + 0.5))` and
-is scored as a model's vectors are: the same metric, samples, clusters and items, so that paired intervals work. Cosines
-are exact; wide vectors are never held dense (see `FirstCallColumns`).
+Words are those of the lexical view (`moee.method.lexical.words`), stems of any script. TF-IDF weighs a word as that
+view does, by `(1 + log tf) * log((n + 1) / (df + 1))`, with document frequencies of the task's own texts and without
+hashing. It is scored as a model's vectors are: the same metric, samples, clusters and items, so that paired intervals
+work. Cosines are exact; wide vectors are never held dense (see `FirstCallColumns`).
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,13 @@ import numpy as np
 
 from moee.evaluate.tasks.files import Indices, Numbers
 from moee.evaluate.tasks.score import Embed
+from moee.method.lexical import words
 from moee.types import Array
 
 Sparse = Any
 """A `scipy.sparse` matrix in row form; scipy ships no types."""
+
+_LEAST_WEIGHT = 1e-2  # of a word that stands in every text, as in the lexical view
 
 
 def word_counts(texts: Sequence[str]) -> Sparse:
@@ -31,7 +34,7 @@ def word_counts(texts: Sequence[str]) -> Sparse:
     values: list[int] = []
     ends = [0]
     for text in texts:
-        for word, count in Counter(re.findall(r"[a-z0-9]+", text.lower())).items():
+        for word, count in Counter(words(text)).items():
             columns.append(places.setdefault(word, len(places)))
             values.append(count)
         ends.append(len(columns))
@@ -51,7 +54,8 @@ def tfidf(texts: Sequence[str], listed: Indices) -> Sparse:
     counts = word_counts(texts)
     frequency = document_frequency(counts[listed])
     counts.data = 1 + np.log(counts.data)
-    weighted = counts @ sparse.diags(np.log((len(listed) + 1) / (frequency + 0.5)))
+    weights = np.maximum(np.log((len(listed) + 1) / (frequency + 1)), _LEAST_WEIGHT)
+    weighted = counts @ sparse.diags(weights)
     lengths = np.sqrt(row_sums(weighted.multiply(weighted)))
     return sparse.csr_matrix(sparse.diags(1 / np.where(lengths > 0, lengths, 1.0)) @ weighted)
 
