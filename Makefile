@@ -133,9 +133,11 @@ bench-evaluate: $(VENV)/.installed-dev
 	@test -d "$(MOEE_DATA)" || { echo "MOEE_DATA is '$(MOEE_DATA)': no such folder" >&2; exit 1; }
 	@mkdir -p $(EVALUATION) $(EVALUATION_RESULTS)
 	$(BIN)/moee eval --tasks all --recipe default --calibration-texts none,builtin,corpus --controls \
+		--fusion weighted,hs,rw,concat,sum --weights hs=1,rw=0.2 --weights lexical=1 \
 		--out $(EVALUATION)/demo
 	cp $(EVALUATION)/demo/results.json $(EVALUATION_RESULTS)/demo.json
 	$(BIN)/moee eval --tasks paper --recipe paper,default --calibration-texts corpus --limit 300 \
+		--fusion hs,rw,concat,sum \
 		--out $(EVALUATION)/demo-paper
 	cp $(EVALUATION)/demo-paper/results.json $(EVALUATION_RESULTS)/demo-paper.json
 	$(BIN)/moee reproduce $(REPRODUCED) --out $(EVALUATION)/reproduce

@@ -104,7 +104,7 @@ def score_model(study: Study, label: str) -> list[Row]:
     rows: list[Row] = []
     for name, texts in SETTINGS.items():
         for fusion in FUSIONS if study.embedder.info.num_experts else FUSIONS[:1]:
-            alpha: float | Literal["auto"] = 1.0 if name == "raw" else "auto"
+            alpha: float | Literal["slope"] = 1.0 if name == "raw" else "slope"
             setting = Setting(fusion=fusion, calibration_texts=texts, alpha=alpha)
             by_set = {each: 100.0 * study.score(each, setting).main for each in SETS}
             rows.append({"model": label, "setting": name, "fusion": fusion, "mean": _mean(by_set), **by_set})

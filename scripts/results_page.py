@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from results_scores import FLOOR, FUSIONS, RECIPES, STATISTICS, Key, Scores
+from results_scores import FLOOR, RECIPES, STATISTICS, Key, Scores
 from written_pages import Measures, write_or_check
 
 from moee.evaluate.bootstrap import Interval
@@ -30,7 +30,8 @@ FOLDER = ROOT / "benchmarks" / "results" / "evaluation"
 PAGE = ROOT / "docs" / "results.md"
 EXHIBITS = ("table1", "table5", "figure4")
 FILES = ("demo", "demo-paper", *EXHIBITS)
-OVER = ("sum_minus_hs", "sum_minus_random_sum")
+OVER = {"hs": "with_minus_without", "random_sum": "with_minus_random"}
+"""Names of what a vector with RW is compared with in quotations, and in the files."""
 _DECIMALS = {"table1": 3}
 
 
@@ -95,8 +96,8 @@ def measures(files: dict[str, dict[str, Any]]) -> Measures:
         above, below = sum(low > least for _, low, _ in gains), sum(high < -least for _, _, high in gains)
         return {"above": above, "below": below, "tasks": len(gains)}
 
-    def verdict(file: str, statistics: str, scope: str, over: str) -> dict[str, float]:
-        found = scores[file].verdict(statistics, scope)[f"sum_minus_{over}"]
+    def verdict(file: str, statistics: str, scope: str, over: str, vector: str = "sum") -> dict[str, float]:
+        found = scores[file].verdict(statistics, scope, vector)[OVER[over]]
         return {name: 100 * found[name] for name in ("difference", "low", "high")}
 
     def alpha(file: str, column: str) -> dict[str, float]:
@@ -183,7 +184,7 @@ def _result_keys(scores: Scores, recipes: Sequence[str]) -> list[Key]:
         Key(recipe, statistics, fusion)
         for recipe in recipes
         for statistics in scores.statistics(recipe)
-        for fusion in FUSIONS
+        for fusion in scores.vectors
         if scores.rows(Key(recipe, statistics, fusion))
     ]
 
@@ -210,14 +211,16 @@ def _mean(scores: Scores, key: Key) -> str:
 
 
 def _task_table(scores: Scores, recipe: str, statistics: str) -> list[str]:
-    keys = [FLOOR, *(Key(recipe, statistics, fusion) for fusion in FUSIONS)]
+    keys = [FLOOR, *(Key(recipe, statistics, vector) for vector in scores.vectors)]
+    summed = Key(recipe, statistics, "sum")
     rows = []
     for task in scores.tasks:
         found = [scores.rows(key).get(task.name) for key in keys]
-        alpha = found[-1]["alpha"] if found[-1] is not None else None
+        alpha = scores.rows(summed).get(task.name, {}).get("alpha")
         cells = ["" if row is None else f"{row['score']:.1f}" for row in found]
         rows.append([task.name, TASK_DATA[task.task_type].metric, *cells, "" if alpha is None else f"{alpha:.3f}"])
-    return markdown_table(["task", "metric", ">TF-IDF", *(f">{fusion}" for fusion in FUSIONS), ">alpha of sum"], rows)
+    columns = ["task", "metric", ">TF-IDF", *(f">{vector}" for vector in scores.vectors), ">alpha of sum"]
+    return markdown_table(columns, rows)
 
 
 def _clustering(scores: Scores, keys: Sequence[Key]) -> list[str]:
@@ -263,12 +266,12 @@ def _controls(scores: Scores) -> list[str]:
 
 def _verdicts(scores: Scores) -> list[str]:
     rows = [
-        [each["calibration_texts"], each["scope"], *(_interval(each[name]) for name in OVER)]
+        [each["calibration_texts"], each["scope"], each["vector"], *(_interval(each[name]) for name in OVER.values())]
         for statistics in scores.controlled()
-        for each in scores.document["verdicts"]
+        for each in scores.verdicts()
         if each["calibration_texts"] == statistics
     ]
-    columns = ["statistics", "tasks", ">`sum` minus `hs`", ">`sum` minus the sum with random projections"]
+    columns = ["statistics", "tasks", "vector", ">minus the same without RW", ">minus random projections in its place"]
     return ["### Verdicts", "", *markdown_table(columns, rows), ""]
 
 

@@ -26,7 +26,7 @@ class Key:
     Attributes:
         recipe: `default` or `paper`; empty for the floor.
         statistics: Where the calibration statistics come from; empty for the floor.
-        vector: A fusion, or the name of a control.
+        vector: A fusion, named weights such as `hs=1,rw=0.2`, or the name of a control.
     """
 
     recipe: str
@@ -35,10 +35,11 @@ class Key:
 
     def cells(self) -> tuple[str, str, str]:
         """Return the first cells of a row of a table."""
-        return self.recipe, self.statistics, "TF-IDF" if self == FLOOR else self.vector
+        return self.recipe, self.statistics, _FLOOR_NAMES.get(self.vector, self.vector)
 
 
 FLOOR = Key("", "", "tf-idf")
+_FLOOR_NAMES = {"tf-idf": "TF-IDF", "bm25": "BM25"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Scores:
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
         self.tasks: list[Task] = [task_row(task["name"]) for task in document["tasks"]]
+        self.vectors: dict[str, None] = {}
         self._rows: dict[Key, dict[str, Row]] = {}
         self._controls: dict[str, tuple[str, str]] = {}
         for row in document["results"]:
@@ -99,8 +101,11 @@ class Scores:
 
     def _key(self, row: Row) -> Key:
         if row["role"] == "floor":
-            return FLOOR
-        name = row["fusion"]
+            return Key("", "", row["setting"])
+        named = row.get("weights")
+        name = ",".join(f"{view}={weight:g}" for view, weight in named.items() if weight) if named else row["fusion"]
+        if row["role"] == "result":
+            self.vectors.setdefault(name)
         if row["role"] != "result":
             name, _, meaning = row["meaning"].partition(": ")
             self._controls[name] = (row["role"], meaning)
@@ -155,17 +160,25 @@ class Scores:
         shared = [task.name for task in self.counted if task.name in a and task.name in b]
         return Comparison({name: a[name]["score"] - b[name]["score"] for name in shared}) if shared else None
 
-    def verdict(self, statistics: str, scope: str = "all tasks") -> dict[str, Any]:
-        """Return what the controls say of a scope under a choice of statistics; `Any`: a record of the report.
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return what the controls say, in the form of today; `Any`: records of the report."""
+        names = {"sum_minus_hs": "with_minus_without", "sum_minus_random_sum": "with_minus_random"}  # of format 1
+        return [
+            {"vector": "sum"} | {names.get(name, name): value for name, value in each.items()}
+            for each in self.document["verdicts"]
+        ]
+
+    def verdict(self, statistics: str, scope: str = "all tasks", vector: str = "sum") -> dict[str, Any]:
+        """Return what the controls say of a scope and a vector under a choice of statistics.
 
         Raises:
             ValueError: If the file says nothing of it.
         """
-        for each in self.document["verdicts"]:
-            if (each["scope"], each["calibration_texts"]) == (scope, statistics):
-                found: dict[str, Any] = each
-                return found
-        raise ValueError(f"there is no verdict of {scope} under {statistics}")
+        for each in self.verdicts():
+            found = (each["scope"], each["calibration_texts"], each["vector"].replace(" ", ","))
+            if found == (scope, statistics, vector):
+                return each
+        raise ValueError(f"there is no verdict of {scope} and {vector} under {statistics}")
 
     def why_not(self, task: str) -> str:
         """Return why a task has no score, or an empty string if it has one."""

@@ -103,8 +103,8 @@ def test_controls_end_in_a_verdict(moee: Run, data: Path, tmp_path: Path) -> Non
     arguments = ("-m", "fake", "--calibration-texts", "corpus", "--fusion", "hs,sum", "--cache", tmp_path)
     done = moee("eval", "--data", data, "-t", "WikiQA", *arguments, "--controls")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^all tasks \(corpus\): RW adds .* random projections .*\.$", done.stdout, re.MULTILINE)
-    assert re.search(r"^default sum alpha=auto corpus ORACLE +oracle", done.stdout, re.MULTILINE)
+    assert re.search(r"^all tasks, sum, corpus: RW adds .* random projections .*\.$", done.stdout, re.MULTILINE)
+    assert re.search(r"^default sum alpha=slope corpus ORACLE +oracle", done.stdout, re.MULTILINE)
 
 
 def test_a_task_that_fails_is_listed_and_the_rest_is_kept(moee: Run, data: Path, tmp_path: Path) -> None:
@@ -129,7 +129,11 @@ def test_a_task_that_fails_is_listed_and_the_rest_is_kept(moee: Run, data: Path,
         (("--fusion", "hs,som"), r"Unknown fusion 'som'.*Did you mean .*'sum'"),
         (("--prompt", "prompteoll"), r"Unknown prompt 'prompteoll'.*Did you mean 'prompteol'"),
         (("--alpha", "much"), r"--alpha is 'much'; it must be slope, scale or a number"),
-        (("--alpha", "-1"), r"alpha is -1\.0; it must be a number from 0 to"),
+        (("--alpha", "0.5"), r"--alpha weighs the routing weights in --fusion sum, which is not among the fusions"),
+        (("--fusion", "sum", "--alpha", "-1"), r"alpha is -1\.0; it must be a number from 0 to"),
+        (("--weights", "hs=1,word=2"), r"Unknown view 'word'"),
+        (("--weights", "hs"), r"The weights are 'hs'; each view must be named once with a number"),
+        (("--baseline", "bm52"), r"Unknown baseline 'bm52'.*Did you mean 'bm25'"),
         (("--limit", "0"), r"--limit is 0; it must be 1 or larger"),
         (("--max-length", "-5"), r"--max-length is -5; it must be 0 \(no limit\) or larger"),
         (("--mteb", "--controls"), r"--controls, --out and --split have no meaning with it"),

@@ -21,7 +21,7 @@ from moee.evaluate.vectors import Setting
 from moee.types import Activations, Array, CapturePlan
 
 PAIRS, HALF = 400, 16
-BASE = Setting(calibration_texts="corpus", alpha=1.0)
+BASE = Setting(fusion="sum", calibration_texts="corpus", alpha=1.0)
 
 
 class PlantedBackend(FakeBackend):
@@ -147,7 +147,7 @@ def test_noise_in_the_routers_adds_nothing_and_random_may_do_better(data: Path, 
 
 def test_the_closed_form_gives_routing_without_signal_no_weight(data: Path, tmp_path: Path) -> None:
     study = make_study(data, tmp_path, routers="noise")
-    task, auto = study.task("STS13"), Setting(calibration_texts="corpus")
+    task, auto = study.task("STS13"), Setting(fusion="sum", alpha="slope", calibration_texts="corpus")
     assert study.alpha(task, auto) < 0.02
     copy = make_study(data, tmp_path / "copy", routers="hidden")
     # softmax over eight experts loses what all logits share, so the copy is not perfect
@@ -162,7 +162,7 @@ def test_the_oracle_is_at_least_as_good_as_every_alpha_of_its_grid(data: Path, t
     assert oracle.by_alpha[0.0] == pytest.approx(hs.main, abs=1e-6)
     assert oracle.by_alpha[1.0] == pytest.approx(fused.main, abs=1e-6)
     assert 0.5 < oracle.alpha < 2  # both halves count alike in the gold scores
-    with pytest.raises(InputError, match="not of 'hs'"):
+    with pytest.raises(InputError, match="not in 'hs'"):
         oracle_alpha(study, "STS13", Setting(fusion="hs"))
     with pytest.raises(InputError, match="got 0"):
         oracle_alpha(study, "STS13", BASE, [])
@@ -170,7 +170,7 @@ def test_the_oracle_is_at_least_as_good_as_every_alpha_of_its_grid(data: Path, t
 
 def test_settings_are_distinct_and_complete() -> None:
     info = FakeBackend().info
-    controls = control_settings(Setting(), info)
+    controls = control_settings(Setting(fusion="sum", alpha="slope"), info)
     by_name = {control.name: control.setting for control in controls}
     assert len({setting.label() for setting in by_name.values()}) == len(controls)
     assert by_name["hs"] == Setting(fusion="hs")
@@ -179,8 +179,10 @@ def test_settings_are_distinct_and_complete() -> None:
     assert {"sum-logits", "sum-topk"} <= set(by_name)
     assert "sum-softmax" not in by_name  # it is the recipe's own
     assert {control.role for control in controls} == {"baseline", "variant", "control", "planted defect"}
-    with_alpha = {control.name: control.setting for control in control_settings(Setting(alpha=0.5), info)}
-    assert with_alpha["alpha-closed"].alpha == "auto"
+    assert "alpha-slope" not in by_name
+    assert by_name["alpha-scale"].alpha == "scale"
+    with_alpha = {control.name: control for control in control_settings(Setting(fusion="sum", alpha=0.5), info)}
+    assert with_alpha["alpha-slope"].setting.alpha == "slope"
 
 
 def test_the_papers_recipe_gets_a_baseline_with_the_same_standardisation() -> None:

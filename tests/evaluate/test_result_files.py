@@ -92,15 +92,15 @@ def test_json_says_what_the_numbers_were_made_with(run: Run, document: dict[str,
     assert by_name["SciFact"]["documents"] == 55
     assert by_name["STS12"]["data"] == run[0].digest("STS12")
     assert by_name["STS12"]["texts"] == len(run[0].task("STS12").texts)
-    assert "no TF-IDF floor" in by_name["WordSimilarity"]["note"]
+    assert "not in the means" in by_name["WordSimilarity"]["note"]
 
 
 def test_json_names_the_settings_of_every_row(document: dict[str, Any]) -> None:
     rows = {row["setting"]: row for row in document["results"]}
     assert rows["tf-idf"]["recipe"] is None
-    assert rows["paper sum alpha=auto"]["calibration_texts"] == "batch"
-    assert rows["paper sum alpha=auto"]["alpha"] == 1.0
-    fused = rows["default sum alpha=auto corpus"]
+    assert rows["paper sum alpha=1"]["calibration_texts"] == "batch"
+    assert rows["paper sum alpha=1"]["alpha"] == 1.0
+    fused = rows["default sum alpha=slope corpus"]
     assert (fused["fusion"], fused["calibration_texts"], fused["routing"]) == ("sum", "corpus", "router")
     assert 0 < fused["alpha"] < 10
     own = [row for row in document["results"] if row["prompt"] == PIPED]
@@ -115,15 +115,15 @@ def test_json_holds_what_was_not_run_and_the_verdicts(run: Run, document: dict[s
     assert [each["scope"] for each in document["verdicts"]] == ["all tasks", "STS", "Clustering", "Retrieval"]
     for each, verdict in zip(document["verdicts"], run[1].verdicts, strict=True):
         assert each["sentence"] == verdict.verdict.sentence
-        assert each["sum_minus_hs"]["difference"] == verdict.verdict.over_hs.difference
+        assert each["with_minus_without"]["difference"] == verdict.verdict.over_hs.difference
 
 
 def test_gains_stand_with_their_rows_in_points(run: Run, document: dict[str, Any]) -> None:
     gains = {(row["task"], row["setting"]): row["gain_over_hs"] for row in document["results"] if "gain_over_hs" in row}
     assert set(gains) == set(run[1].gains)
     scores = {(row["task"], row["setting"]): row["score"] for row in document["results"]}
-    difference, low, high = gains["STS12", "default sum alpha=auto corpus"]
-    wanted = scores["STS12", "default sum alpha=auto corpus"] - scores["STS12", "default hs corpus"]
+    difference, low, high = gains["STS12", "default sum alpha=slope corpus"]
+    wanted = scores["STS12", "default sum alpha=slope corpus"] - scores["STS12", "default hs corpus"]
     assert difference == pytest.approx(wanted, abs=1e-9)
     assert low <= difference <= high
 
@@ -188,7 +188,7 @@ def test_csv_has_a_line_for_each_result_with_the_same_numbers(document: dict[str
 
 def test_every_table_of_the_page_has_rows_of_equal_length(run: Run) -> None:
     tables = tables_of(result_files.markdown(*run, seconds=3.0))
-    assert len(tables) == 5  # types, tasks, clustering, gains, controls
+    assert len(tables) == 7  # types, tasks, clustering, gains, minus the floor, controls, verdicts
     for lines in tables:
         head, rule, *rows = [cells_of(line) for line in lines]
         assert rows

@@ -25,7 +25,8 @@ from tests.evaluate.conftest import CountingBackend, write_set
 
 MakeStudy = Callable[..., Study]
 PAIRS, HALF = 150, 16
-PLAIN = expand_settings(calibration_texts=["none"])
+FUSIONS = ("hs", "rw", "concat", "sum")
+PLAIN = expand_settings(fusions=FUSIONS, calibration_texts=["none"])
 LABELS = [setting.label() for setting in PLAIN]
 
 
@@ -171,6 +172,33 @@ def test_the_control_that_copies_hidden_states_equals_them(helpful: Evaluation) 
         assert found[copied][name].score.main == pytest.approx(hs.main, abs=1e-6)
 
 
+def test_named_weights_are_judged_beside_hidden_states_and_beside_all_other_views(
+    planted: Path, tmp_path: Path
+) -> None:
+    study = Study(MoEE(PlantedBackend("own"), EmbedderConfig()), planted, cache=tmp_path)
+    settings = expand_settings(
+        weights=[{"hs": 1, "rw": 0.5, "lexical": 0.1}, {"hs": 1}], calibration_texts=["corpus"], scoring="logits"
+    )
+    found = evaluate(study, tasks("STS12", "STS13"), settings, controls=True)
+    judged = {(each.scope, each.vector): each.verdict for each in found.verdicts}
+    assert list(judged) == [
+        (scope, vector) for vector in ("hs=1 rw=0.5", "hs=1 rw=0.5 lexical=0.1") for scope in ("all tasks", "STS")
+    ]
+    assert all(verdict.adds and verdict.beats_random for verdict in judged.values())
+    assert judged["STS", "hs=1 rw=0.5 lexical=0.1"].sentence.startswith("RW adds to hs=1 lexical=0.1: +")
+    table, base = found.by_label(), "default hs=1 rw=0.5 lexical=0.1 corpus logits"
+    means = [
+        np.mean([table[label][name].score.main for name in ("STS12", "STS13")])
+        for label in ("default hs=1 rw=0.5 corpus logits", "default hs=1 corpus logits")
+    ]
+    assert judged["STS", "hs=1 rw=0.5"].over_hs.difference == pytest.approx(means[0] - means[1])
+    for name in ("STS12", "STS13"):
+        lean = table["default hs=1 lexical=0.1 corpus logits"][name].score.main
+        assert table[f"{base} rw=shuffled"][name].score.main < lean < table[base][name].score.main
+        assert table[f"{base} rw=hidden"][name].score.main == pytest.approx(lean, abs=0.02)
+        assert table[f"{base} ORACLE"][name].score.main >= table[base][name].score.main
+
+
 # --- what a run holds ----------------------------------------------------------------------------------------------
 
 
@@ -192,16 +220,19 @@ def test_results_are_by_task_in_the_order_asked_for_with_the_floor_first(make_st
 
 def test_gains_are_sum_minus_hs_of_the_same_statistics(make_study: MakeStudy) -> None:
     settings = expand_settings(
-        recipes=["default", "paper"], calibration_texts=["none", "corpus"], alphas=["auto", 0.25], fusions=["sum", "hs"]
+        recipes=["default", "paper"],
+        calibration_texts=["none", "corpus"],
+        alphas=["slope", 0.25],
+        fusions=["sum", "hs"],
     )
     found = evaluate(make_study(), tasks("STS12"), settings)
     scores = {result.label: result.score.main for result in found.results}
     partners = {
-        "default sum alpha=auto none": "default hs none",
+        "default sum alpha=slope none": "default hs none",
         "default sum alpha=0.25 none": "default hs none",
-        "default sum alpha=auto corpus": "default hs corpus",
+        "default sum alpha=slope corpus": "default hs corpus",
         "default sum alpha=0.25 corpus": "default hs corpus",
-        "paper sum alpha=auto": "paper hs",
+        "paper sum alpha=1": "paper hs",
         "paper sum alpha=0.25": "paper hs",
     }
     assert {label for _, label in found.gains} == set(partners)
@@ -211,13 +242,31 @@ def test_gains_are_sum_minus_hs_of_the_same_statistics(make_study: MakeStudy) ->
         assert gain.low <= gain.difference <= gain.high
 
 
+def test_every_setting_stands_beside_the_floor_that_is_usual_for_the_type(make_study: MakeStudy) -> None:
+    settings = expand_settings(fusions=["hs"], weights=[{"lexical": 1}], calibration_texts=["none"])
+    found = evaluate(make_study(), tasks("STS12", "SciFact"), settings, baselines=("tfidf", "bm25"))
+    table = found.by_label()
+    assert list(table) == [FLOOR, "bm25", "default hs none", "default lexical=1 none"]
+    assert list(table["bm25"]) == ["SciFact"]
+    scopes = {"STS12": FLOOR, "SciFact": "bm25", "all tasks": f"{FLOOR}, bm25", "STS": FLOOR, "Retrieval": "bm25"}
+    assert [(each.scope, each.floor, each.label) for each in found.over_words] == [
+        (scope, floor, label) for label in list(table)[2:] for scope, floor in scopes.items()
+    ]
+    for each in found.over_words:
+        assert each.interval.low <= each.interval.difference <= each.interval.high
+        if each.scope in table[each.label]:
+            own, floor = (table[label][each.scope].score.main for label in (each.label, each.floor))
+            assert each.interval.difference == pytest.approx(own - floor, abs=1e-9)
+    assert evaluate(make_study(), tasks("STS12"), settings, baselines=()).over_words == []
+
+
 def test_without_hidden_states_alone_there_is_no_gain(make_study: MakeStudy) -> None:
     settings = expand_settings(fusions=["sum", "rw"], calibration_texts=["none"])
     assert evaluate(make_study(), tasks("STS12"), settings).gains == {}
 
 
 def test_controls_have_roles_and_the_oracle_is_no_result(make_study: MakeStudy) -> None:
-    settings = expand_settings(calibration_texts=["corpus"])
+    settings = expand_settings(fusions=FUSIONS, calibration_texts=["corpus"])
     found = evaluate(make_study(), tasks("STS12", "WikiQA"), settings, controls=True)
     roles = {result.label: result.role for result in found.results}
     assert {*roles.values()} == {"floor", "result", "variant", "control", "planted defect", "oracle"}
@@ -359,7 +408,7 @@ def test_a_second_run_computes_nothing(
 
     monkeypatch.setattr(study_module, "score", counted_score)
     monkeypatch.setattr(runner, "tfidf_score", counted_floor)
-    chosen, settings = tasks("STS12", "WikiQA"), expand_settings(calibration_texts=["corpus", "none"])
+    chosen, settings = tasks("STS12", "WikiQA"), expand_settings(fusions=FUSIONS, calibration_texts=["corpus", "none"])
     first = evaluate(make_study(), chosen, settings, controls=True)
     assert len(computed) > 20
     assert {"floor of STS12", "floor of WikiQA"} <= set(computed)
@@ -378,13 +427,27 @@ def test_a_second_run_computes_nothing(
 
 def test_only_what_differs_becomes_a_setting() -> None:
     found = expand_settings(
-        recipes=["default", "paper"], alphas=["auto", 0.5], calibration_texts=["builtin", "corpus", "none"]
+        recipes=["default", "paper"],
+        fusions=FUSIONS,
+        alphas=["slope", 0.5],
+        calibration_texts=["builtin", "corpus", "none"],
     )
     # default: hs, rw, concat, and sum with two alphas, three times; paper once, for it has statistics of its own
     assert len(found) == 3 * 5 + 5
     assert len({setting.label() for setting in found}) == len(found)
     assert found[0] == Setting(fusion="hs")
-    assert {setting.alpha for setting in found if setting.fusion != "sum"} == {"auto"}
+
+
+def test_without_a_choice_a_setting_is_what_the_recipe_says() -> None:
+    default, paper = expand_settings(recipes=["default", "paper"])
+    assert default.config() == EmbedderConfig()
+    assert (paper.fusion, paper.alpha) == ("sum", 1.0)
+    weights = {"hs": 1.0, "lexical": 0.5}
+    named, hs = expand_settings(fusions=["hs"], weights=[weights])[::-1]
+    assert (named.fusion, named.weights, hs.fusion) == ("weighted", weights, "hs")
+    mine = EmbedderConfig(fusion="weighted", weights={"rw": 1}, routing_layers=(-1,), prompt="ke")
+    (own,) = expand_settings(recipes=["own"], own=mine)
+    assert (own.config(), own.label()) == (mine, "own rw=1 builtin")
 
 
 def test_weights_that_agree_in_six_digits_are_two_settings() -> None:

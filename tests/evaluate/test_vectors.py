@@ -204,7 +204,7 @@ def test_settings_with_different_vectors_have_different_labels() -> None:
     values = itertools.product(
         ("default", "paper"),
         ("hs", "sum"),
-        ("auto", 0.0, 1.0, 0.1234567, 0.12345678, 1e-9),
+        ("slope", "scale", 0.0, 1.0, 0.1234567, 0.12345678, 1e-9),
         get_args(CalibrationTexts),
         ("prompteol", "none", "ke", "corpus {text}", "{text} | none"),
         (None, *get_args(Scoring)),
@@ -222,8 +222,11 @@ def test_settings_with_different_vectors_have_different_labels() -> None:
 
 
 def test_labels_are_short_and_of_one_line() -> None:
-    assert Setting().label() == "default sum alpha=auto builtin"
+    assert Setting(fusion="sum", alpha="slope").label() == "default sum alpha=slope builtin"
+    named = Setting(weights={"lexical": 1, "hs": 1.0, "tokens": 0, "rw": 0.2}, calibration_texts="corpus")
+    assert named.label() == "default hs=1 rw=0.2 lexical=1 corpus"
     assert Setting(recipe="paper", alpha=0.5).label() == "paper sum alpha=0.5"
+    assert Setting(recipe="paper", alpha="slope") == Setting(recipe="paper")  # it has no texts to take a rule from
     assert "\n" not in Setting(prompt="a\n{text}").label()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from moee.cli import options
 from moee.cli.console import complain, note, print_json, print_records, print_table, print_text, shows_progress
 from moee.cli.groups import Running, grouped
-from moee.errors import InputError
+from moee.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from moee.evaluate.runner import Evaluation
@@ -52,22 +53,52 @@ def evaluate(
         ),
     ] = "all",
     data: DataFolder = None,
-    recipe: Annotated[str, typer.Option(metavar="default,paper", help="Recipes, with commas.")] = "default",
-    fusion: Annotated[str, typer.Option(metavar="hs,rw,concat,sum", help="Fusions, with commas.")] = "hs,rw,concat,sum",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="default,paper,own",
+            help="Recipes, with commas; own is what a saved embedder is configured to do, and the default for one with "
+            "choices of its own.",
+        ),
+    ] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option(metavar="weighted,hs,rw,concat,sum", help="Fusions, with commas; the recipe's if not given."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIEW=NUMBER,...",
+            help="Named weights of the views hs, rw, tokens and lexical: one setting, beside those of --fusion. May be "
+            "given again.",
+        ),
+    ] = None,
     alpha: Annotated[
-        str, typer.Option(metavar="NUMBERS|auto", help="Weights of the routing weights in the sum, with commas.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            metavar="NUMBERS|slope|scale", help="Weights of the routing weights in --fusion sum, with commas."
+        ),
+    ] = None,
     calibration_texts: Annotated[
         str,
         typer.Option(
             metavar="builtin,corpus,none",
-            help="Whose statistics: general sentences, the task's own texts (without labels), or none; with commas.",
+            help="Whose statistics and counts of words: general sentences, the task's own texts (without labels), or "
+            "none; with commas.",
         ),
     ] = "builtin",
     prompt: Annotated[
-        str, typer.Option(help="Names of prompts with commas, or one template with {text}.")
-    ] = "prompteol",
+        str | None,
+        typer.Option(help="Names of prompts with commas, or one template with {text}; the recipe's if not given."),
+    ] = None,
     scoring: options.Scoring = None,
+    baseline: Annotated[
+        str,
+        typer.Option(
+            metavar="tfidf,bm25|none",
+            help="Rows without a model: TF-IDF over the task's own words, and BM25 in retrieval; with commas.",
+        ),
+    ] = "tfidf,bm25",
     controls: Annotated[
         bool, typer.Option("--controls", help="Also score the controls, and say whether routing adds anything.")
     ] = False,
@@ -89,11 +120,13 @@ def evaluate(
     Every text goes through the model once for each prompt. What it gave is kept, so that fusions, alphas, calibrations
     and controls cost seconds, and a run that was stopped goes on where it was.
 
-    TF-IDF stands in every table: a model that does not pass it has learned nothing of use for the task.
+    Without --fusion and --weights the recipe's own vector is scored. TF-IDF and BM25 stand in every table: a model
+    that does not pass them has learned nothing of use for the task.
 
     \b
     Examples:
       moee eval --data sets --tasks STS --fusion hs,sum
+      moee eval --data sets --weights hs=1,rw=0.2 --weights hs=1,rw=0.2,lexical=1 --controls
       moee eval --data sets --tasks all --recipe default,paper --calibration-texts builtin,corpus --controls --out out
       moee eval --data sets --tasks STS12,SciFact --limit 200 --json
     """
@@ -102,15 +135,26 @@ def evaluate(
         _list(folder, as_json=as_json)
         return
     from moee.evaluate.runner import expand_settings
+    from moee.evaluate.vectors import OWN, own_recipe
+    from moee.method.fusion import parse_weights
 
-    settings = expand_settings(
-        recipes=_names(recipe),
-        fusions=_names(fusion),  # type: ignore[arg-type]  # checked, with every other name, by `Setting`
-        alphas=_alphas(alpha),
-        calibration_texts=_names(calibration_texts),  # type: ignore[arg-type]  # as above
-        prompts=[prompt] if "{" in prompt else _names(prompt),
-        scoring=scoring,  # type: ignore[arg-type]  # as above
-    )
+    chosen: dict[str, Any] = {
+        "fusions": _names(fusion) if fusion is not None else [],
+        "weights": [parse_weights(each) for each in weights or []],
+        "alphas": _alphas(alpha) if alpha is not None else [None],
+        "calibration_texts": _names(calibration_texts),
+        "prompts": [prompt] if prompt is None or "{" in prompt else _names(prompt),
+        "scoring": scoring,
+    }
+    if alpha is not None and "sum" not in chosen["fusions"]:
+        raise InputError(
+            f"--alpha weighs the routing weights in --fusion sum, which is not among the fusions {chosen['fusions']}. "
+            "Add it, or weigh views by name: --weights hs=1,rw=0.5."
+        )
+    baselines = _baselines(baseline)
+    recipes = None if recipe is None else _names(recipe)
+    # a misspelt name is reported before gigabytes are read
+    expand_settings(recipes=[name for name in recipes or [] if name != OWN] or ["default"], **chosen)
     if through_mteb:
         _check_mteb_options(controls=controls, out=out, split=split)
         wanted = _names(tasks)
@@ -132,6 +176,8 @@ def evaluate(
         "show_progress": shows_progress(),
     }
     embedder = options.open_model(model, **running)
+    own = own_recipe(embedder.config, embedder.info.model_type)
+    settings = expand_settings(recipes=recipes or [own], own=embedder.config, **chosen)
     if through_mteb:
         from moee.cli.evaluate_mteb import run_in_mteb
 
@@ -140,12 +186,21 @@ def evaluate(
     from moee.evaluate.study import Study
 
     assert folder is not None  # `data_folder` has refused that
-    _run(Study(embedder, folder, split=split, **study_options), wanted, settings, controls, out, as_json=as_json)
+    study, asked = Study(embedder, folder, split=split, **study_options), _Asked(wanted, settings, baselines, controls)
+    _run(study, asked, out, as_json=as_json)
 
 
-def _run(
-    study: Study, names: list[str], settings: list[Setting], controls: bool, out: Path | None, *, as_json: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be scored: tasks by name, settings, floors, and whether controls stand beside them."""
+
+    names: list[str]
+    settings: list[Setting]
+    baselines: list[str]
+    controls: bool
+
+
+def _run(study: Study, asked: _Asked, out: Path | None, *, as_json: bool) -> None:
     from moee.evaluate import result_files
     from moee.evaluate.runner import evaluate as run
     from moee.evaluate.tasks import task_row
@@ -156,9 +211,9 @@ def _run(
         if out is not None:
             result_files.write(study, evaluation, out, seconds=time.perf_counter() - started)
 
-    tasks = [task_row(name) for name in names]
-    _announce(study, tasks, settings)
-    evaluation = run(study, tasks, settings, controls=controls, on_task=keep)
+    tasks = [task_row(name) for name in asked.names]
+    _announce(study, tasks, asked.settings)
+    evaluation = run(study, tasks, asked.settings, controls=asked.controls, baselines=asked.baselines, on_task=keep)
     seconds = time.perf_counter() - started
     keep(evaluation)
     if as_json:
@@ -195,12 +250,17 @@ def _print(evaluation: Evaluation) -> None:
         print_table(*clusters, title="Clustering, corrected for chance (AMI, ARI)")
     if evaluation.gains:
         print_text()
-        print_table(*result_files.gains_table(evaluation), title="sum minus hs, with 95 % bootstrap intervals")
+        print_table(*result_files.gains_table(evaluation), title="HS and RW minus HS, with 95 % bootstrap intervals")
+    if (words := result_files.words_table(evaluation))[1]:
+        print_text()
+        print_table(*words, title="Minus the floor, with 95 % bootstrap intervals")
     if (controls := result_files.controls_table(evaluation))[1]:
         print_text()
         print_table(*controls, title="Controls")
-        for each in evaluation.verdicts:
-            print_text(f"{each.scope} ({each.statistics}): {each.verdict.sentence}")
+        print_text()
+        print_table(*result_files.verdict_table(evaluation), title="What RW adds, with 95 % bootstrap intervals")
+        for line in result_files.verdict_sentences(evaluation):
+            print_text(line)
     if evaluation.skipped:
         print_text()
         for skipped in evaluation.skipped:
@@ -237,6 +297,15 @@ def _names(value: str) -> list[str]:
     names = options.split_names(value)
     if not names:
         raise InputError(f"{value!r} names nothing. Give one or more names with commas between them.")
+    return names
+
+
+def _baselines(value: str) -> list[str]:
+    from moee.evaluate.runner import BASELINES
+
+    names = [] if value == "none" else _names(value)
+    for name in names:
+        check_choice("baseline", name, [*BASELINES, "none"])
     return names
 
 

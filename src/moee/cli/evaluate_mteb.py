@@ -92,7 +92,7 @@ def _is_local(study: Study, name: str) -> bool:
 
 
 def _configured(embedder: MoEE, setting: Setting, max_length: int | None) -> MoEE:
-    if setting.recipe != "paper" and setting.statistics == "corpus":
+    if setting.statistics == "corpus":
         raise InputError(
             "calibration texts 'corpus' need a task's texts beforehand, which a hub task gives only while it runs. "
             "Use builtin, or calibrate on texts of your own: moee calibrate MODEL --texts FILE --out FOLDER."

@@ -17,7 +17,7 @@ from moee.evaluate.bootstrap import RESAMPLES, Interval, paired_mean_difference
 from moee.evaluate.study import Study
 from moee.evaluate.tasks import TaskScore
 from moee.evaluate.vectors import Setting
-from moee.types import ModelInfo, Scoring
+from moee.types import AlphaRule, ModelInfo, Scoring, View
 
 Role = Literal["baseline", "variant", "control", "planted defect"]
 
@@ -82,16 +82,91 @@ class Verdict:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A vector with RW, and the two that it must be above before RW is said to add anything to it.
+
+    Attributes:
+        vector: The vector with RW.
+        without: The same without RW.
+        random: The same with random projections of what the routers read in place of RW, calibrated alike.
+    """
+
+    vector: Setting
+    without: Setting
+    random: Setting
+
+
+def claims(base: Setting) -> list[Claim]:
+    """Return what is asked of a setting's RW: beside HS alone, and beside all the other views that have a weight.
+
+    Args:
+        base: A setting of `fusion="weighted"` with a weight for RW; others are taken to be the sum of HS and RW.
+    """
+    if base.weights is None:
+        fused = replace(base, fusion="sum", routing="router")
+        return [Claim(fused, _hidden_alone(fused), replace(fused, routing="random-projections"))]
+    chosen = {view: weight for view, weight in base.weights.items() if weight}
+    two: dict[View, float] = {"hs": chosen.get("hs", 1.0), "rw": chosen["rw"]}
+    found: list[Claim] = []
+    for weights in (two, chosen):
+        vector = replace(base, weights=weights, routing="router")
+        if all(vector.label() != each.vector.label() for each in found):
+            without = replace(vector, weights=_without_routing(weights))
+            found.append(Claim(vector, without, replace(vector, routing="random-projections")))
+    return found
+
+
+def _without_routing(weights: Mapping[View, float]) -> dict[View, float]:
+    """Return the weights without RW's; those of HS alone if none is left."""
+    others: dict[View, float] = {view: weight for view, weight in weights.items() if view != "rw" and weight}
+    return others or {"hs": 1.0}
+
+
+def has_controls(setting: Setting) -> bool:
+    """Return whether a setting's claims can be checked: frozen statistics, and no named weights without RW."""
+    has_routing = setting.weights is None or bool(setting.weights.get("rw"))
+    return has_routing and setting.statistics in ("builtin", "corpus")
+
+
 def control_settings(base: Setting, info: ModelInfo) -> list[Control]:
-    """Return the settings that every claim about RW is compared with, the fused one first.
+    """Return the settings that every claim about RW is compared with, the fused one first; see `claims`.
+
+    Args:
+        base: Recipe, prompt, calibration and scoring are kept. Without named weights its fusion is taken to be `sum`.
+        info: The model: its widths and its type.
+    """
+    return _sum_controls(base, info) if base.weights is None else _weighted_controls(base)
+
+
+def _weighted_controls(base: Setting) -> list[Control]:
+    rows: list[Control] = []
+    for claim in claims(base):
+        projections = "random projections of what the same routers read, calibrated alike, in place of RW"
+        is_base = claim.vector.label() == base.label()
+        rows += [
+            Control(claim.vector.vector, "variant", "as it is used" if is_base else "HS and RW alone", claim.vector),
+            Control(claim.without.vector, "baseline", "the same without RW", claim.without),
+            Control(f"{claim.vector.vector}, random", "control", projections, claim.random),
+        ]
+    alone = replace(base, weights={"rw": 1.0}, routing="router")
+    random = replace(alone, routing="random-projections")
+    return [
+        *rows,
+        Control("rw", "variant", "RW alone", alone),
+        Control("random", "control", "the random projections alone", random),
+        Control("shuffled", "planted defect", "each text has another text's RW", replace(base, routing="shuffled")),
+        Control("hidden", "planted defect", "RW is a copy of HS", replace(base, routing="hidden")),
+    ]
+
+
+def _sum_controls(base: Setting, info: ModelInfo) -> list[Control]:
+    """Return the controls of the sum of HS and RW.
 
     "By dimension" sets alpha to the number of routing dimensions over hidden dimensions. Concatenation at the blocks'
     own scale weighs the views so on average, since a calibrated block has a mean squared length equal to its number of
     dimensions; in `concat` the ratio varies from text to text, here it is the same for all.
 
-    Args:
-        base: Recipe, prompt, calibration and scoring are kept; its fusion is taken to be `sum`.
-        info: The model: its widths and its type.
     """
     fused = replace(base, fusion="sum", routing="router")
     used = fused.config(info.model_type).scoring
@@ -118,8 +193,15 @@ def control_settings(base: Setting, info: ModelInfo) -> list[Control]:
         if scoring not in (used, "native"):
             changed = replace(fused, scoring=scoring)
             rows.append(Control(f"sum-{scoring}", "variant", f"router scores by {scoring} in place of {used}", changed))
-    closed = Control("alpha-closed", "variant", "alpha in closed form, no labels", replace(fused, alpha="auto"))
-    rows += [closed] if fused.alpha != "auto" else []
+    rules: Mapping[AlphaRule, str] = {
+        "slope": "the slope of cos HS on cos RW",
+        "scale": "the ratio of their deviations",
+    }
+    for rule, meaning in rules.items():
+        if rule != fused.alpha:
+            rows.append(
+                Control(f"alpha-{rule}", "variant", f"alpha is {meaning}, no labels", replace(fused, alpha=rule))
+            )
     return [
         *rows,
         Control(
@@ -140,29 +222,35 @@ def _hidden_alone(fused: Setting) -> Setting:
 
     The original code does not standardise its HS baseline but does so inside the sum; alpha 0 gives the fair one.
     """
-    return replace(fused, alpha=0.0) if fused.recipe == "paper" else replace(fused, fusion="hs")
+    return replace(fused, alpha=0.0) if fused.is_by_batch else replace(fused, fusion="hs")
 
 
 def oracle_alpha(study: Study, name: str, setting: Setting, grid: Sequence[float] = GRID) -> OracleAlpha:
-    """Score a task at every alpha of a grid and return the best, WITH the labels: an upper bound, never a result.
+    """Score a task at every weight of RW of a grid and return the best, WITH the labels: a bound, never a result.
 
     Args:
         study: The model and the data.
         name: Name of the task.
-        setting: Its fusion must be `sum`; its alpha is not used.
-        grid: Alphas, 0 or larger.
+        setting: Its fusion must be `sum` or `weighted`; its own weight of RW is not used.
+        grid: Weights, 0 or larger.
 
     Raises:
-        InputError: If the fusion is not `sum`, or the grid is empty.
+        InputError: If the fusion is another, or the grid is empty.
     """
-    if setting.fusion != "sum" or not grid:
+    if setting.fusion not in ("sum", "weighted") or not grid:
         raise InputError(
-            f"The oracle tries alphas of fusion='sum', not of {setting.fusion!r}, on a grid of at least one; "
-            f"got {len(grid)}."
+            "The oracle tries weights of RW in fusion='sum' or 'weighted', not in "
+            f"{setting.fusion!r}, on a grid of at least one; got {len(grid)}."
         )
-    scores = {float(alpha): study.score(name, replace(setting, alpha=float(alpha))) for alpha in sorted(grid)}
+    scores = {float(weight): study.score(name, _with_routing(setting, float(weight))) for weight in sorted(grid)}
     best = max(scores, key=lambda alpha: scores[alpha].main)
     return OracleAlpha(best, scores[best], MappingProxyType({alpha: each.main for alpha, each in scores.items()}))
+
+
+def _with_routing(setting: Setting, weight: float) -> Setting:
+    if setting.weights is None:
+        return replace(setting, alpha=weight)
+    return replace(setting, weights={**_without_routing(setting.weights), "rw": weight})
 
 
 def verdict(
@@ -170,17 +258,19 @@ def verdict(
     fused: Sequence[TaskScore],
     random: Sequence[TaskScore] | None = None,
     *,
+    beside: str = "calibrated HS",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Verdict:
-    """Say whether RW adds anything beyond HS with the same calibration, and beyond random projections.
+    """Say whether RW adds anything beyond the same vector without it, and beyond random projections.
 
     A difference counts when its whole 95 % interval lies above `NEGLIGIBLE`.
 
     Args:
-        hs: Scores of HS with the same calibration, one for each task.
-        fused: Scores of the sum on the same tasks.
-        random: Scores of the sum with random projections in place of RW, on the same tasks.
+        hs: Scores of the vector without RW, with the same calibration, one for each task.
+        fused: Scores of the vector with RW on the same tasks.
+        random: Scores of the vector with random projections in place of RW, on the same tasks.
+        beside: What RW is added to, in words.
         resamples: Draws of the bootstrap.
         seed: Seed of the draws.
 
@@ -191,16 +281,16 @@ def verdict(
     over_random = paired_mean_difference(fused, random, resamples=resamples, seed=seed) if random is not None else None
     adds = over_hs.low > NEGLIGIBLE
     beats_random = over_random.low > NEGLIGIBLE if over_random is not None else None
-    sentence = f"{_against_hs(over_hs)}{_against_random(over_random, adds)}."
+    sentence = f"{_against_hs(over_hs, beside)}{_against_random(over_random, adds)}."
     return Verdict(adds, beats_random, over_hs, over_random, sentence)
 
 
-def _against_hs(interval: Interval) -> str:
+def _against_hs(interval: Interval, beside: str) -> str:
     if interval.low > NEGLIGIBLE:
-        return f"RW adds to calibrated HS: {points(interval)}"
+        return f"RW adds to {beside}: {points(interval)}"
     if interval.high < -NEGLIGIBLE:
-        return f"RW adds nothing to calibrated HS and lowers its score: {points(interval)}"
-    return f"RW adds nothing that this sample can show to calibrated HS: {points(interval)}"
+        return f"RW adds nothing to {beside} and lowers its score: {points(interval)}"
+    return f"RW adds nothing that this sample can show to {beside}: {points(interval)}"
 
 
 def _against_random(interval: Interval | None, adds: bool) -> str:

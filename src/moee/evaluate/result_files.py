@@ -16,12 +16,16 @@ from typing import Any
 
 from moee.errors import OutputError
 from moee.evaluate.bootstrap import Interval
-from moee.evaluate.runner import FLOOR, Evaluation, Result, type_means
+from moee.evaluate.controls import points
+from moee.evaluate.runner import BASELINES, FLOOR, Evaluation, Result, type_means
 from moee.evaluate.study import SEED, Study
 from moee.evaluate.tasks import TASK_TYPES, Task, TaskScore
 from moee.files.atomic import atomic_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+BM25 = BASELINES["bm25"]
+BOTH_FLOORS = f"{FLOOR}, {BM25} in retrieval"
+"""Row of the means in which each task type has the floor that is usual for it."""
 SHOWN_ROLES = ("floor", "result")
 """What the main table holds; controls have one of their own."""
 _PACKAGES = ("moee", "torch", "transformers", "numpy", "scipy", "scikit-learn")
@@ -62,11 +66,16 @@ def document(study: Study, evaluation: Evaluation, *, seconds: float) -> dict[st
             {
                 "scope": each.scope,
                 "calibration_texts": each.statistics,
+                "vector": each.vector,
                 "sentence": each.verdict.sentence,
-                "sum_minus_hs": asdict(each.verdict.over_hs),
-                "sum_minus_random_sum": None if each.verdict.over_random is None else asdict(each.verdict.over_random),
+                "with_minus_without": asdict(each.verdict.over_hs),
+                "with_minus_random": None if each.verdict.over_random is None else asdict(each.verdict.over_random),
             }
             for each in evaluation.verdicts
+        ],
+        "over_words": [
+            {"scope": each.scope, "setting": each.label, "floor": each.floor, **asdict(each.interval)}
+            for each in evaluation.over_words
         ],
         "not_run": [
             {"task": each.task.name, "type": each.task.task_type, "in_paper": each.task.in_paper, "reason": each.reason}
@@ -111,6 +120,7 @@ def record(result: Result, gain: Interval | None = None) -> dict[str, Any]:
         "recipe": setting.recipe if setting else None,
         "prompt": setting.prompt if setting else None,
         "fusion": setting.fusion if setting else None,
+        "weights": dict(setting.weights) if setting and setting.weights is not None else None,
         "alpha": result.alpha,
         "calibration_texts": setting.statistics if setting else None,
         "scoring": setting.scoring if setting else None,
@@ -134,13 +144,20 @@ def summary(evaluation: Evaluation, *, roles: Sequence[str] = SHOWN_ROLES) -> di
     """Return the mean of each task type, and the mean of these means, by setting; x 100.
 
     A setting is averaged only over what it has: rows are comparable when they cover the same tasks, as those of one
-    run do unless a task failed. A setting whose tasks all stay out of the means has no row.
+    run do unless a task failed. A row without some type has no mean of types, as BM25, which has scores in retrieval
+    alone; with it, the two floors give a row together. A setting whose tasks all stay out of the means has no row.
     """
     table: dict[str, dict[str, float]] = {}
     for label, results in evaluation.by_label(roles=roles).items():
-        means: dict[str, float] = {str(kind): value for kind, value in type_means(results).items()}
-        if means:
-            table[label] = {**means, "mean of types": sum(means.values()) / len(means)}
+        if means := type_means(results):
+            table[label] = dict(means)
+    floor, bm25 = (table.get(label, {}) for label in (FLOOR, BM25))
+    if bm25 and len(floor) > 1:
+        table = {FLOOR: floor, BM25: bm25, BOTH_FLOORS: {**floor, **bm25}} | table
+    most = max((len(means) for means in table.values()), default=0)
+    for means in table.values():
+        if len(means) == most:
+            means["mean of types"] = sum(means.values()) / most
     return table
 
 
@@ -150,7 +167,7 @@ def summary_table(evaluation: Evaluation, *, roles: Sequence[str] = SHOWN_ROLES)
     kinds = [kind for kind in TASK_TYPES if any(kind in means for means in found.values())]
     columns = ["setting", *(f">{kind}" for kind in kinds), ">mean of types"]
     rows = [
-        [label, *(f"{means[kind]:.1f}" if kind in means else "" for kind in kinds), f"{means['mean of types']:.1f}"]
+        [label, *(f"{means[name]:.1f}" if name in means else "" for name in (*kinds, "mean of types"))]
         for label, means in found.items()
     ]
     return columns, rows
@@ -195,7 +212,9 @@ def controls_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     roles = {result.label: (result.role, result.meaning) for result in evaluation.results}
     found = summary(evaluation, roles=[role for role, _ in roles.values() if role not in SHOWN_ROLES])
     rows = [
-        [label, roles[label][0], f"{means['mean of types']:.1f}", roles[label][1]] for label, means in found.items()
+        [label, roles[label][0], f"{means['mean of types']:.1f}", roles[label][1]]
+        for label, means in found.items()
+        if "mean of types" in means
     ]
     return ["setting", "role", ">mean of types", "what it is"], rows
 
@@ -211,7 +230,7 @@ def markdown(study: Study, evaluation: Evaluation, *, seconds: float) -> str:
         f"documents{'' if study.corpus_limit is None else ' at most (all judged ones)'}; "
         f"{'all rows' if study.limit is None else f'{study.limit} rows of each task'}; {seconds:.0f} s.",
         "",
-        "A setting is named by recipe, fusion, weight of RW, and the texts whose statistics it uses: `builtin` "
+        "A setting is named by recipe, fusion or weights of views, and the texts whose statistics it uses: `builtin` "
         "(general sentences), `corpus` (the task's own texts, without labels) or `none`; the `paper` recipe "
         f"standardises over the batch at hand. `{FLOOR}` knows words and no meaning: a floor.",
         "",
@@ -228,25 +247,56 @@ def markdown(study: Study, evaluation: Evaluation, *, seconds: float) -> str:
     if evaluation.gains:
         lines += [
             "",
-            "## `sum` minus `hs`, with 95 % bootstrap intervals",
+            "## HS and RW minus HS, with 95 % bootstrap intervals",
             "",
             *markdown_table(*gains_table(evaluation)),
         ]
+    if (words := words_table(evaluation))[1]:
+        lines += ["", "## Minus the floor, with 95 % bootstrap intervals", "", *markdown_table(*words)]
     if (controls := controls_table(evaluation))[1]:
         lines += ["", "## Controls", "", *markdown_table(*controls), ""]
-        lines += [f"- {each.scope} ({each.statistics}): {each.verdict.sentence}" for each in evaluation.verdicts]
+        lines += ["## What RW adds, with 95 % bootstrap intervals", "", *markdown_table(*verdict_table(evaluation)), ""]
+        lines += [f"- {line}" for line in verdict_sentences(evaluation)]
     if evaluation.skipped:
         lines += ["", "## Not run", "", *(f"- {each.task.name}: {each.reason}" for each in evaluation.skipped)]
     return "\n".join(lines) + "\n"
 
 
 def gains_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    """Return each task's difference between `sum` and `hs` under the same statistics."""
+    """Return each task's difference between a vector of HS and RW and `hs` under the same statistics."""
+    rows = [[task, label, *_difference(gain)] for (task, label), gain in evaluation.gains.items()]
+    return ["task", "setting", ">minus hs", ">95 % interval"], rows
+
+
+def words_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return the difference of every setting and its floor, by type and by task."""
+    rows = [[each.scope, each.label, each.floor, *_difference(each.interval)] for each in evaluation.over_words]
+    return ["tasks", "setting", "floor", ">minus the floor", ">95 % interval"], rows
+
+
+def verdict_table(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return what RW adds to each vector, and what random projections in its place do, by type."""
     rows = [
-        [task, label, f"{100 * gain.difference:+.2f}", f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"]
-        for (task, label), gain in evaluation.gains.items()
+        [
+            each.scope,
+            each.vector,
+            each.statistics,
+            points(each.verdict.over_hs),
+            "" if each.verdict.over_random is None else points(each.verdict.over_random),
+        ]
+        for each in evaluation.verdicts
     ]
-    return ["task", "setting", ">sum - hs", ">95 % interval"], rows
+    return ["tasks", "vector", "statistics", ">minus the same without RW", ">minus random projections for RW"], rows
+
+
+def verdict_sentences(evaluation: Evaluation) -> list[str]:
+    """Return a sentence for every verdict."""
+    return [f"{each.scope}, {each.vector}, {each.statistics}: {each.verdict.sentence}" for each in evaluation.verdicts]
+
+
+def _difference(interval: Interval) -> list[str]:
+    low, high, difference = (100 * value for value in (interval.low, interval.high, interval.difference))
+    return [f"{difference:+.2f}", f"{low:+.2f} to {high:+.2f}"]
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -30,6 +30,7 @@ from moee.files.atomic import cache_dir
 from moee.method.calibration import Calibration
 from moee.method.calibration_store import find_statistics
 from moee.method.config import EmbedderConfig
+from moee.method.lexical import DocumentFrequencies
 from moee.method.space import VectorSpace
 from moee.types import Array, Views
 from moee.view_store import ViewStore
@@ -119,7 +120,7 @@ class Study:
     def task_views(self, data: TaskData, setting: Setting) -> tuple[Indices, Views]:
         """Return the rows of `data.texts` that the task's encode calls will name, and their views."""
         config = self.config(setting)
-        wanted = repr((sorted(config.view_key().items()), config.max_length))
+        wanted = repr((sorted(config.view_key().items()), config.captured, config.max_length))
         for known, kept, rows, views in self._recent:
             if known is data and kept == wanted:
                 return rows, views
@@ -132,7 +133,7 @@ class Study:
         """Return the frozen statistics that a setting asks for.
 
         `builtin`: the embedder's own where they fit (those it was saved or shipped with), else fitted on the built-in
-        sentences. `corpus`: fitted on the task's own texts, without labels.
+        sentences. `corpus`: fitted on the task's own texts, without labels; the words of these texts are counted too.
 
         Returns:
             None in the `paper` recipe, and where the setting asks for none.
@@ -143,22 +144,24 @@ class Study:
         # a part of a set has the set's name, and statistics of its own
         origin = "builtin" if setting.statistics == "builtin" else f"corpus {data.name} {hash(data.texts)}"
         source = "random" if setting.routing == "random-projections" else "router"
-        key = repr((origin, source, sorted(config.view_key().items()), config.gamma))
+        key = repr((origin, source, sorted(config.view_key().items()), config.captured, config.gamma))
         if key not in self._statistics:
             self._statistics[key] = self._fit(data, setting, config)
         return self._statistics[key]
 
     def _fit(self, data: TaskData, setting: Setting, config: EmbedderConfig) -> Calibration:
-        info = self.embedder.info
+        info, words = self.embedder.info, None
         if setting.statistics == "corpus":
-            views = self.task_views(data, setting)[1]
+            rows, views = self.task_views(data, setting)
+            words = DocumentFrequencies.fit(data.texts_at(rows))
         else:
             is_router = setting.routing != "random-projections"
             own = self.embedder.with_settings(**_settings(config)).calibration if is_router else None
             if found := own or (find_statistics(info, config) if is_router else None):
                 return found
             views = self.views(calibration_texts(), config, description="Calibrating")
-        return Calibration.fit(with_source(views, setting), info=info, config=config, texts=setting.statistics)
+        source = with_source(views, setting)
+        return Calibration.fit(source, info=info, config=config, texts=setting.statistics, frequencies=words)
 
     def alpha(self, data: TaskData, setting: Setting) -> float:
         """Return the weight of RW that a setting uses on a task: the number behind `"auto"`."""

@@ -167,6 +167,7 @@ def setting_experiment(setting: Setting, *, max_length: int | None = None) -> di
     return {
         "recipe": setting.recipe,
         "fusion": setting.fusion,
+        "weights": None if setting.weights is None else setting.vector,
         "alpha": setting.alpha,
         "prompt": setting.prompt,
         "calibration": setting.calibration,

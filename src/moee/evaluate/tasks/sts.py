@@ -50,7 +50,7 @@ class STSData(TaskData):
             "STS",
             None,
             in_means=False,
-            note="single words: the mean of SimLex-999 and WordSim-353; not in the means, for TF-IDF knows nothing of them",
+            note="single words: the mean of SimLex-999 and WordSim-353; not in the means, TF-IDF knows nothing of them",
         ),
     )
     left: Indices
