@@ -76,7 +76,8 @@ def test_the_sum_is_the_weighted_sum_of_cosines(model: MoEE, sentences: list[str
 
 def test_the_four_fusions_have_the_expected_widths(model: MoEE) -> None:
     info = model.info
-    routing = sum(info.num_experts)
+    routing = model.with_settings(fusion="rw").dims["rw"]
+    assert 0 < routing < sum(info.num_experts)  # the last third
     widths = {name: model.encode(["one text"], fusion=name).shape[1] for name in ("hs", "rw", "concat", "sum")}
     both = info.hidden_size + routing
     assert widths == {"hs": info.hidden_size, "rw": routing, "concat": both, "sum": both}

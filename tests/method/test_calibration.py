@@ -11,14 +11,14 @@ import pytest
 from moee import MoEE
 from moee.errors import CalibrationError, InputError, NonFiniteActivationsError, UnknownNameError
 from moee.method.calibration import FROZEN_METHODS, SPECTRAL_DIRECTIONS, Calibration
-from moee.method.config import EmbedderConfig
+from moee.method.config import RECIPES, EmbedderConfig
 from moee.method.fusion import unit
 from moee.method.lexical import DocumentFrequencies
 from moee.method.moments import cosine_slope, inverse_deviation, leading_directions, mean_and_variance
 from moee.types import Array, CalibrationMethod, ModelInfo, Views
 
 HIDDEN, EXPERTS = 64, (4, 8, 4)
-CONFIG = EmbedderConfig(gamma=0.5)
+CONFIG = RECIPES["0.1"].replace(gamma=0.5)
 
 
 def applied(statistics: Calibration, views: Views, method: CalibrationMethod) -> tuple[Array, Array]:

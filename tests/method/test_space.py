@@ -11,9 +11,9 @@ import pytest
 from moee import MoEE
 from moee.data import calibration_texts
 from moee.errors import CalibrationError, InputError
-from moee.method.calibration import batch_standardise
+from moee.method.calibration import batch_standardise, raw_blocks
 from moee.method.config import RECIPES, EmbedderConfig
-from moee.method.fusion import VIEWS, join_blocks, query_vector, unit
+from moee.method.fusion import DEFAULT_WEIGHTS, VIEWS, join_blocks, query_vector, unit
 from moee.method.space import VectorSpace, block_dims
 from moee.types import CalibrationMethod, Fusion, View, Views
 
@@ -37,9 +37,10 @@ def views(model: MoEE) -> Views:
 def test_blocks_have_names_an_order_and_the_calibration_of_the_space(
     model: MoEE, views: Views, calibration: CalibrationMethod
 ) -> None:
-    blocks = model.space(calibration=calibration).blocks(views)
-    assert tuple(blocks) == ("hs", "rw")
-    expected = (views.hidden_states, views.routing_weights)
+    space = model.space(calibration=calibration)
+    blocks = space.blocks(views)
+    assert tuple(blocks) == VIEWS == ("hs", "rw", "tokens", "lexical")
+    expected = tuple(raw_blocks(views, space.config).values())
     if calibration != "none":
         assert model.calibration is not None
         expected = tuple(model.calibration.apply(views, model.config.replace(calibration=calibration)).values())
@@ -100,10 +101,11 @@ def test_weights_are_the_configured_ones_unless_others_are_named(model: MoEE) ->
 
 def test_alpha_is_the_number_or_that_of_the_statistics_or_one(model: MoEE) -> None:
     assert model.calibration is not None
-    assert model.space().alpha == model.calibration.alpha("spectral") == model.alpha
-    assert model.space(calibration="zscore").alpha == model.calibration.alpha("zscore")
+    assert model.space().alpha == model.alpha == DEFAULT_WEIGHTS["rw"]
+    assert model.space(alpha="slope").alpha == model.calibration.alpha("zscore")
+    assert model.space(alpha="scale", calibration="spectral").alpha == model.calibration.alpha("spectral", "scale")
     assert model.space(alpha=0.4).alpha == 0.4
-    assert VectorSpace(EmbedderConfig(calibration="none")).alpha == 1.0
+    assert VectorSpace(EmbedderConfig(calibration="none", alpha="slope")).alpha == 1.0
     assert VectorSpace(RECIPES["paper"]).alpha == 1.0
 
 
@@ -185,4 +187,4 @@ def test_a_view_that_was_not_captured_is_named(views: Views) -> None:
         space.vectors(replace(views, texts=None))
     apart = VectorSpace(EmbedderConfig(calibration="none", prompt_tokens="apart").replace(weights={"tokens": 1}))
     with pytest.raises(InputError, match="without the view 'tokens'"):
-        apart.vectors(views)
+        apart.vectors(replace(views, tokens=None))

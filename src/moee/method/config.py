@@ -123,16 +123,16 @@ class EmbedderConfig:
     hidden_pooling: Pooling = "last_token"
     hidden_layers: LayerChoice = "last"
     routing_pooling: Pooling = "last_token"
-    routing_layers: RoutingLayers = "all"
+    routing_layers: RoutingLayers = "last_third"
     include_attention_routers: bool = False
     scoring: Scoring = "softmax"
-    fusion: Fusion = "sum"
+    fusion: Fusion = "weighted"
     weights: Mapping[View, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS), hash=False)
-    alpha: float | AlphaRule = "slope"
-    calibration: CalibrationMethod = "spectral"
+    alpha: float | AlphaRule = DEFAULT_WEIGHTS["rw"]
+    calibration: CalibrationMethod = "zscore"
     gamma: float = 1.0
-    routing_calibration: RoutingCalibration = "scale"
-    prompt_tokens: PromptTokens = "filled"
+    routing_calibration: RoutingCalibration = "whiten"
+    prompt_tokens: PromptTokens = "apart"
     tokens_layer: int | Literal["middle"] = "middle"
     lexical_dim: int = DEFAULT_LEXICAL_DIM
     batch_size: int = 128
@@ -388,6 +388,8 @@ def _check_keys(values: Mapping[str, Any]) -> None:
 RECIPES: Mapping[str, EmbedderConfig] = MappingProxyType(
     {
         "default": EmbedderConfig(),
+        # the default of version 0.1: MoEE(sum) of all routers under one scale, alpha by its slope
+        "0.1": EmbedderConfig(recipe="0.1", **_BEFORE_VERSION_2),
         # What the public code of arXiv 2410.10814 does, defects included (docs: footguns). Its hidden states alone are
         # not standardised, its other methods are, over batches of 128; its vectors are not scaled to unit length.
         "paper": EmbedderConfig(
