@@ -30,7 +30,7 @@ WEIGHTS: tuple[dict[View, float], ...] = (
 )
 A, B = "A cat sat on the mat.", "The dog barked at the moon."
 QUERY_PROMPT, DOCUMENT_PROMPT = 'The query "{text}" asks in one word for:"', 'The text "{text}" is in one word about:"'
-SUM = {"fusion": "sum", "alpha": "slope", "calibration": "spectral"}
+SUM = {"fusion": "sum", "alpha": "slope", "calibration": "spectral", "routing_layers": "all"}
 SMALL = Views(
     hidden_states=np.array([[1, 2], [3, -1]], dtype=np.float32),
     routing_weights=np.array([[0.7, 0.3, 0.2, 0.5, 0.3], [0.1, 0.9, 0.2, 0.2, 0.6]], dtype=np.float32),
