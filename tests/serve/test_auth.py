@@ -18,6 +18,7 @@ WORK: list[tuple[str, str, Any]] = [
     ("POST", "/v1/embeddings", {"input": "a", "model": "fake"}),
     ("POST", "/embed", {"inputs": "a"}),
     ("POST", "/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+    ("POST", "/v1/rerank", {"query": "a", "documents": ["b"], "model": "fake"}),
     ("POST", "/rerank", {"query": "a", "texts": ["b"]}),
     ("POST", "/explain", {"texts": ["a", "b"]}),
     ("POST", "/search", {"query": "a"}),

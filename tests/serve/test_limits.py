@@ -100,6 +100,7 @@ def test_more_texts_than_the_limit_are_refused(serve: Serve, fake: MoEE, backend
             ("/v1/embeddings", {"input": ["a"] * 4, "model": "fake"}),
             ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"] * 3}}),
             ("/rerank", {"query": "a", "texts": ["b"] * 4}),
+            ("/v1/rerank", {"query": "a", "documents": ["b"] * 4, "model": "fake"}),
         ):
             answer = server.post(path, **body)
             assert answer.status_code == 413, path

@@ -7,98 +7,18 @@ ignores them, and so do its routes. Values are strict: the string "5" is no numb
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from moee.errors import shown
-from moee.files.text import find_fault, kind_of
 from moee.method.fusion import LARGEST_ALPHA
+from moee.serve.fields import TEXTS_SCHEMA, DocumentList, InputList, Text, TextList, check_texts, whole
 from moee.types import Fusion, SearchFusion, View
 
-_VISIBLE = r"\S"
-_TEXT_SCHEMA = {"type": "string", "pattern": _VISIBLE, "description": "A text with at least one visible character."}
-_TEXTS_SCHEMA = {"type": "array", "minItems": 1, "items": _TEXT_SCHEMA}
-_IDS_SCHEMA = {
-    "type": "array",
-    "minItems": 1,
-    "items": {"type": "integer", "minimum": 0},
-    "description": "Token ids of the model's own tokenizer.",
-}
-_INPUTS_SCHEMA = {
-    "anyOf": [_TEXT_SCHEMA, _TEXTS_SCHEMA, _IDS_SCHEMA, {"type": "array", "minItems": 1, "items": _IDS_SCHEMA}],
-}
 _MAX_K = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a request wants embedded: texts, or token ids.
-
-    Attributes:
-        texts: One or more; empty if token ids were sent.
-        tokens: One or more; empty if texts were sent.
-    """
-
-    texts: list[str]
-    tokens: list[list[int]]
-
-    def __len__(self) -> int:
-        """Return the number of vectors that are wanted."""
-        return len(self.texts) or len(self.tokens)
-
-
-def _check_text(value: object, name: str = "The text") -> str:
-    fault = find_fault(value, on_empty="error")
-    if fault is not None:
-        says = str(fault.error(name, if_empty="Leave it out; it has no meaning."))
-        raise PydanticCustomError("empty" if fault.kind == "empty" else "text", "{says}", {"says": says})
-    assert isinstance(value, str)
-    return value
-
-
-def _whole(value: Any) -> Any:
-    """Return a number without a fraction as an integer: to JSON, 5.0 is one."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _check_ids(value: object, name: str) -> list[int]:
-    ids = [_whole(each) for each in value] if isinstance(value, list) else []
-    if not isinstance(value, list) or not all(type(each) is int for each in ids):
-        raise PydanticCustomError("tokens", "{says}", {"says": f"{name} is no list of token ids, which are integers."})
-    if not value:
-        raise PydanticCustomError("empty", "{says}", {"says": f"{name} holds no token ids. Leave it out."})
-    return ids
-
-
-def _check_inputs(value: object) -> Inputs:
-    if isinstance(value, str):
-        return Inputs([_check_text(value, "The input")], [])
-    if not isinstance(value, list):
-        says = f"The input is {kind_of(value)}; send a string, a list of strings, or token ids of the model."
-        raise PydanticCustomError("text", "{says}", {"says": says})
-    if not value:
-        raise PydanticCustomError("empty", "{says}", {"says": "The input is an empty list. Send at least one text."})
-    if type(_whole(value[0])) is int:
-        return Inputs([], [_check_ids(value, "The input")])
-    if isinstance(value[0], list):
-        return Inputs([], [_check_ids(each, f"Input {place}") for place, each in enumerate(value)])
-    return Inputs([_check_text(each, f"Input {place}") for place, each in enumerate(value)], [])
-
-
-def _check_texts(value: object) -> list[str]:
-    if not isinstance(value, list):
-        raise PydanticCustomError("text", "{says}", {"says": f"A list of texts is {kind_of(value)}; send a list."})
-    if not value:
-        raise PydanticCustomError("empty", "{says}", {"says": "A list of texts is empty. Send at least one text."})
-    return [_check_text(each, f"Text {place}") for place, each in enumerate(value)]
-
-
-Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema(_TEXT_SCHEMA)]
-TextList = Annotated[list[str], PlainValidator(_check_texts), WithJsonSchema(_TEXTS_SCHEMA)]
-InputList = Annotated[Inputs, PlainValidator(_check_inputs), WithJsonSchema(_INPUTS_SCHEMA)]
 Alpha = Annotated[
     float | None,
     Field(ge=0, le=LARGEST_ALPHA, description="Weight of the routing weights in `sum`; null as configured."),
@@ -110,7 +30,7 @@ Cut = Annotated[
     Field(description="Cut texts over the model's limit; else they are refused. Null as the server was started."),
 ]
 Shortened = Annotated[
-    Annotated[int, Field(ge=1), BeforeValidator(_whole)] | None,
+    Annotated[int, Field(ge=1), BeforeValidator(whole)] | None,
     Field(
         description="Shorten vectors to so many dimensions. Only with an index that was built with `--dims`, by its "
         "reduction; refused otherwise.",
@@ -184,6 +104,44 @@ class EmbeddingsAnswer(BaseModel):
     object: Literal["list"]
     data: list[EmbeddingItem]
     model: str
+    usage: Usage
+
+
+class RankingRequest(_Strict):
+    """The request of Cohere, Jina and vLLM, with extension fields: `fusion`, `alpha` and `truncate`."""
+
+    model: str = Field(description="Name of the served model; `/v1/models` tells it.")
+    query: Text
+    documents: DocumentList
+    top_n: Annotated[int, Field(ge=1), BeforeValidator(whole)] | None = Field(
+        None, description="How many results; null for all."
+    )
+    return_documents: bool = Field(False, description="Results hold the documents themselves.")
+    user: str | None = Field(None, description="Accepted, and not used.")
+    fusion: Fused = None
+    alpha: Alpha = None
+    truncate: Cut = None
+
+
+class RankedText(BaseModel):
+    """A document."""
+
+    text: str
+
+
+class Ranked(BaseModel):
+    """A document's place in the request, and its cosine to the query, -1 to 1."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | None = Field(None, description="Only if `return_documents` is true.")
+
+
+class RankingAnswer(BaseModel):
+    """The documents that are most like the query, best first."""
+
+    model: str
+    results: list[Ranked]
     usage: Usage
 
 
@@ -290,7 +248,7 @@ class SearchRequest(_Strict):
     """What is looked for in the index."""
 
     query: Text
-    k: Annotated[int, Field(ge=1, le=_MAX_K), BeforeValidator(_whole)] = 10
+    k: Annotated[int, Field(ge=1, le=_MAX_K), BeforeValidator(whole)] = 10
     fusion: SearchFusion | None = Field(None, description="Null as the index is configured.")
     alpha: Alpha = None
     filter: str | None = Field(None, description="A condition on the fields, for example `year >= 2020`.")
@@ -323,7 +281,7 @@ class ExplainRequest(_Strict):
     """Two texts whose similarity is to be explained."""
 
     texts: Annotated[
-        list[str], PlainValidator(_check_texts), WithJsonSchema({**_TEXTS_SCHEMA, "minItems": 2, "maxItems": 2})
+        list[str], PlainValidator(check_texts), WithJsonSchema({**TEXTS_SCHEMA, "minItems": 2, "maxItems": 2})
     ]
     fusion: Fused = None
     alpha: Alpha = None

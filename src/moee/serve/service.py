@@ -14,14 +14,16 @@ from moee.embedder import MoEE
 from moee.errors import InputError
 from moee.index.searcher import Searcher
 from moee.method.explanation import Explanation
+from moee.method.similarity import rank
 from moee.serve.batcher import Batcher, Encoded
 from moee.serve.encoder import Encoder, Options
 from moee.serve.errors import Refusal
+from moee.serve.fields import Inputs
 from moee.serve.finder import Blocks, Finder
 from moee.serve.limits import AdmissionControl
 from moee.serve.logs import note
 from moee.serve.metrics import Metrics
-from moee.serve.schemas import ExplainRequest, Inputs, SearchRequest
+from moee.serve.schemas import ExplainRequest, SearchRequest
 from moee.serve.settings import Settings
 from moee.types import Fusion
 
@@ -85,7 +87,7 @@ class Service:
             await self._finder.stop()
 
     async def embed(
-        self, texts: Sequence[str], options: Options, *, truncate: bool | None, param: str
+        self, texts: Sequence[str], options: Options, *, truncate: bool | None, param: str, last: str | None = None
     ) -> tuple[Encoded, int]:
         """Turn a request's texts into vectors.
 
@@ -94,6 +96,7 @@ class Service:
             options: What the request asks for.
             truncate: Cut what is over the model's limit; None as the server was started.
             param: The field that holds the texts, for messages.
+            last: The field that holds the last text, if it is another.
 
         Returns:
             The vectors, and the tokens that the model read.
@@ -102,13 +105,54 @@ class Service:
             Refusal: If there are too many texts, one is too long, all together are, or too much waits already.
             MoEEError: If the texts cannot be embedded.
         """
-        self.check_number(len(texts), param)
+        self.check_number(len(texts) - (last is not None), param)
         token_ids, counts = await self._tokenized(
-            lambda: self.encoder.tokenize(texts, options.prompt), truncate=truncate, param=param
+            lambda: self.encoder.tokenize(texts, options.prompt), truncate=truncate, param=param, last=last
         )
         encoded = await self.batcher.encode(texts, counts, options, token_ids)
         note(queue_ms=encoded.queue_s * 1e3, inference_ms=encoded.inference_s * 1e3)
         return encoded, sum(counts)
+
+    async def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        fusion: Fusion | None,
+        alpha: float | None,
+        truncate: bool | None,
+        param: str,
+    ) -> tuple[list[tuple[int, float]], int]:
+        """Order documents by how alike they are to a query, each embedded with its own prompt, as `MoEE.rank` does.
+
+        Args:
+            query: With a visible character.
+            documents: Each with one.
+            fusion: As `MoEE.encode` takes it.
+            alpha: As `MoEE.encode` takes it.
+            truncate: As `embed`.
+            param: The field that holds the documents, for messages.
+
+        Returns:
+            The places of the documents with their cosines, best first, and the tokens that the model read.
+
+        Raises:
+            Refusal, MoEEError: As `embed`.
+        """
+        asking, answering = (
+            self.options(prompt_name=prompt, fusion=fusion, alpha=alpha)
+            for prompt in self.encoder.embedder.config.search_prompts()
+        )
+        if asking == answering:  # one turn of the model for both
+            both, tokens = await self.embed(
+                [*documents, query], answering, truncate=truncate, param=param, last="query"
+            )
+            vectors = both.vectors.fused
+            return rank(vectors[-1:], vectors[:-1]), tokens
+        self.check_number(len(documents), param)
+        first, asked = await self.embed([query], asking, truncate=truncate, param="query")
+        second, answered = await self.embed(documents, answering, truncate=truncate, param=param)
+        return rank(first.vectors.fused, second.vectors.fused), asked + answered
 
     async def search(self, request: SearchRequest) -> dict[str, Any]:
         """Return the texts of the index that are most like a query; see `Finder.find`.
@@ -210,30 +254,32 @@ class Service:
             )
 
     async def _tokenized(
-        self, tokenize: Callable[[], list[list[int]]], *, truncate: bool | None, param: str
+        self, tokenize: Callable[[], list[list[int]]], *, truncate: bool | None, param: str, last: str | None = None
     ) -> tuple[list[list[int]], list[int]]:
         """Return the token ids of every text, from the tokenizer's thread, and how many the model will read of each."""
         started = time.perf_counter()
         token_ids = await self._tokenizing(tokenize)
         tokenization_s = time.perf_counter() - started
-        tokens = self._cut([len(ids) for ids in token_ids], truncate=truncate, param=param)
+        tokens = self._cut([len(ids) for ids in token_ids], truncate=truncate, param=param, last=last)
         self.metrics.tokenization.observe(tokenization_s)
         self.metrics.input_tokens.observe(sum(tokens))
         note(inputs=len(tokens), tokens=sum(tokens), tokenization_ms=tokenization_s * 1e3)
         return token_ids, tokens
 
-    def _cut(self, counts: Sequence[int], *, truncate: bool | None, param: str) -> list[int]:
+    def _cut(self, counts: Sequence[int], *, truncate: bool | None, param: str, last: str | None = None) -> list[int]:
         """Return the tokens of every text after the cut, or refuse those that are too long."""
         limit = self.encoder.max_tokens
         long = [] if limit is None else [place for place, count in enumerate(counts) if count > limit]
         if not long or limit is None:
             return self._fitting(list(counts), param)
         if not (self.settings.auto_truncate if truncate is None else truncate):
+            is_last = last is not None and long[0] == len(counts) - 1
+            what = f"The text of {last}" if is_last else f"Text {long[0]} of {param}"
             raise Refusal(
                 "too_long",
-                f"Text {long[0]} of {param} is {counts[long[0]]} tokens with its prompt, over the limit of {limit} "
+                f"{what} is {counts[long[0]]} tokens with its prompt, over the limit of {limit} "
                 f"({len(long)} such texts). Shorten it, or allow a cut with `truncate: true`.",
-                param=param,
+                param=last if is_last else param,
             )
         self.metrics.truncated.inc(len(long))
         note(truncated=len(long))

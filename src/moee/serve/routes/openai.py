@@ -1,4 +1,4 @@
-"""OpenAI's API: `/v1/embeddings` and `/v1/models`."""
+"""OpenAI's API, `/v1/embeddings` and `/v1/models`, and beside it what Cohere, Jina and vLLM call `/v1/rerank`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moee.serve.answers import JsonAnswer, json_list, wire
 from moee.serve.encoder import Vectors
 from moee.serve.errors import Refusal
 from moee.serve.routes.described import EMBEDDING, KEY, READING, openai_errors
-from moee.serve.schemas import EmbeddingsAnswer, EmbeddingsRequest, ModelCard, ModelList
+from moee.serve.schemas import EmbeddingsAnswer, EmbeddingsRequest, ModelCard, ModelList, RankingAnswer, RankingRequest
 from moee.serve.service import Service
 
 
@@ -38,6 +38,30 @@ def router(service: Service) -> APIRouter:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         end = to_json({"model": service.model_name, "usage": usage})
         return JsonAnswer(b'{"object":"list","data":' + data + b"," + end[1:])
+
+    @routes.post("/rerank", response_model=RankingAnswer, responses=openai_errors(404, *EMBEDDING))
+    async def rank(request: RankingRequest) -> JsonAnswer:
+        """Order documents by how alike they are to a query, best first."""
+        _check_model(service, request.model)
+        documents = request.documents
+        ranked, tokens = await service.rank(
+            request.query,
+            documents,
+            fusion=request.fusion,
+            alpha=request.alpha,
+            truncate=request.truncate,
+            param="documents",
+        )
+        results = [
+            {
+                "index": place,
+                "relevance_score": score,
+                **({"document": {"text": documents[place]}} if request.return_documents else {}),
+            }
+            for place, score in ranked[: request.top_n]
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JsonAnswer({"model": service.model_name, "results": results, "usage": usage})
 
     @routes.get("/models", response_model=ModelList, responses=openai_errors(*READING))
     async def models() -> JsonAnswer:

@@ -16,7 +16,6 @@ from moee.serve.schemas import (
     SimilarityRequest,
 )
 from moee.serve.service import Service
-from moee.types import Array
 
 _EMBEDDING = tei_errors(424, *EMBEDDING)
 
@@ -47,34 +46,28 @@ def router(service: Service) -> APIRouter:
         texts = [request.inputs.source_sentence, *request.inputs.sentences]
         encoded, _ = await service.embed(texts, options, truncate=chosen.truncate, param="sentences")
         vectors = encoded.vectors.fused
-        return JsonAnswer(_cosines(service, vectors[:1], vectors[1:]))
+        scores: list[float] = service.encoder.embedder.similarity(vectors[:1], vectors[1:])[0].tolist()
+        return JsonAnswer(scores)
 
     @routes.post("/rerank", response_model=list[Rank], responses=_EMBEDDING)
     async def rerank(request: RerankRequest) -> JsonAnswer:
         """Order texts by how alike they are to a query, best first."""
-        query, texts = (
-            service.options(prompt_name=prompt, fusion=request.fusion, alpha=request.alpha)
-            for prompt in service.encoder.embedder.config.search_prompts()
+        ranked, _ = await service.rank(
+            request.query,
+            request.texts,
+            fusion=request.fusion,
+            alpha=request.alpha,
+            truncate=request.truncate,
+            param="texts",
         )
-        if query == texts:  # one turn of the model for both
-            both, _ = await service.embed(
-                [request.query, *request.texts], texts, truncate=request.truncate, param="texts"
-            )
-            asked, found = both.vectors.fused[:1], both.vectors.fused[1:]
-        else:
-            first, _ = await service.embed([request.query], query, truncate=request.truncate, param="query")
-            second, _ = await service.embed(request.texts, texts, truncate=request.truncate, param="texts")
-            asked, found = first.vectors.fused, second.vectors.fused
-        scores = _cosines(service, asked, found)
-        order = sorted(range(len(scores)), key=lambda place: -scores[place])
         return JsonAnswer(
             [
                 {
                     "index": place,
-                    "score": scores[place] if request.raw_scores else (1 + scores[place]) / 2,
+                    "score": score if request.raw_scores else (1 + score) / 2,
                     **({"text": request.texts[place]} if request.return_text else {}),
                 }
-                for place in order
+                for place, score in ranked
             ]
         )
 
@@ -108,8 +101,3 @@ def public_router(service: Service) -> APIRouter:
         return Response(service.metrics.render(), media_type=CONTENT_TYPE)
 
     return routes
-
-
-def _cosines(service: Service, one: Array, many: Array) -> list[float]:
-    scores: list[float] = service.encoder.embedder.similarity(one, many)[0].tolist()
-    return scores
