@@ -74,6 +74,25 @@ def test_the_sum_is_the_weighted_sum_of_cosines(model: MoEE, sentences: list[str
     np.testing.assert_allclose(np.linalg.norm(fused, axis=1), 1, atol=1e-5)
 
 
+def test_the_mean_of_tokens_counts_by_its_weight_and_not_at_all_for_a_text_without_any(sentences: list[str]) -> None:
+    weights = {"hs": 1.0, "tokens": 0.5}
+    settings = {"prompt_tokens": "apart", "calibration": "zscore", "on_empty": "encode", "weights": weights}
+    model = MoEE.from_pretrained(GOLDEN, dtype="float32", **settings)
+    model.calibrate(calibration_texts()[1000:1300])
+    texts = [*sentences[:9], ""]
+    hs, tokens = (model.encode(texts[:9], weights={view: 1}) for view in ("hs", "tokens"))
+    fused = model.encode(texts)
+    assert fused.shape[1] == sum(model.dims.values())
+    np.testing.assert_allclose(fused[:9] @ fused[:9].T, (hs @ hs.T + 0.5 * tokens @ tokens.T) / 1.5, atol=1e-5)
+    views = model.encode_views(texts)
+    assert not model.space().blocks(views)["tokens"][9].any()
+    np.testing.assert_allclose(np.linalg.norm(fused[9]), 1, atol=1e-5)  # HS carries it
+    # a text's own tokens are the same whatever the template's end says, and so is their mean
+    means = [model.encode_views(texts, prompt=each).tokens for each in ('say "{text}" :', 'say "{text}" in one word:')]
+    assert means[0] is not None
+    np.testing.assert_allclose(means[0], means[1], atol=TOLERANCE)
+
+
 def test_the_four_fusions_have_the_expected_widths(model: MoEE) -> None:
     info = model.info
     routing = model.with_settings(fusion="rw").dims["rw"]

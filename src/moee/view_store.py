@@ -270,7 +270,7 @@ def _capture_settings(config: EmbedderConfig, *, strict: bool) -> dict[str, Any]
 def _keys(texts: Sequence[str], config: EmbedderConfig) -> list[bytes]:
     """Return a digest of each rendered prompt: recipes that differ in cleaning share what cleaning leaves alike.
 
-    Of template and text apart, the seams are in it: two templates may write the same string around other texts.
+    Where template and text are apart, the seams are in it: two templates may write one string around different texts.
     """
     prompts: Iterable[str]
     if config.prompt_tokens == "apart":

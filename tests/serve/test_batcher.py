@@ -16,7 +16,7 @@ from moee import MoEE
 from moee.backends.fake import FakeBackend
 from moee.errors import InputError, NonFiniteActivationsError
 from moee.serve.batcher import Batcher, _pieces
-from moee.serve.encoder import Encoder, Options
+from moee.serve.encoder import Encoder, Options, Part
 from moee.serve.metrics import Metrics
 from moee.serve.service import Service
 from moee.serve.settings import Settings
@@ -56,6 +56,15 @@ def embedding(batcher: Batcher, texts: list[str], tokens: list[int] | None = Non
 
 def run(test: Callable[[], Any]) -> None:
     asyncio.run(asyncio.wait_for(test(), 120))
+
+
+def test_texts_apart_from_their_template_are_served_as_they_are_encoded(tiny: MoEE) -> None:
+    apart = tiny.with_settings(prompt_tokens="apart", weights={"hs": 1, "tokens": 0.5}, max_length=20)
+    texts = ["what is it?", "a cat", "many words " * 30]
+    encoder = Encoder(apart)
+    parts = [Part([text], DEFAULT, encoder.tokenize([text], "prompteol")) for text in texts]
+    served = [found.fused[0] for found in encoder.encode(parts) if not isinstance(found, Exception)]
+    np.testing.assert_allclose(served, apart.with_settings(truncate="end").encode(texts), atol=1e-5)
 
 
 def test_requests_that_wait_share_a_turn_and_get_their_own_vectors(fake: MoEE, backend: WatchedBackend) -> None:

@@ -127,8 +127,8 @@ class TextTokenizer:
         In rendered prompts, what a user's text spells stays text: only the template may name a control token. A token
         that the tokenizer appends is left out, unless the prompts keep it.
 
-        Of the parts of a template, what stands before the text has the special tokens that the tokenizer puts first;
-        no other part has any. Of the parts that do not begin a prompt, none has the space that some tokenizers put
+        In the parts of a template, the one before the text has the special tokens that the tokenizer puts first, and
+        no other has any of its own. A part that does not begin a prompt goes without the space that some tokenizers put
         before a string.
 
         Raises:
