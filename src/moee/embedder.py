@@ -48,7 +48,7 @@ class MoEE(Kept, Comparing):
         >>> from moee import MoEE
         >>> model = MoEE.from_pretrained("fake", calibration="none")
         >>> model.encode(["a cat", "a dog"]).shape
-        (2, 32)
+        (2, 2088)
 
     Args:
         backend: Runs the model.
