@@ -87,7 +87,7 @@ def routing(
 
     wanted = options.split_names(axes) if axes else list(AXES)
     _check_names("axis", wanted, AXES)
-    _check_matplotlib()
+    _check_packages()
     folder = options.data_folder(data)
     chosen = choose_tasks(folder, options.split_names(tasks or ""))
     prepare_folder(out)
@@ -99,6 +99,94 @@ def routing(
     _write(exhibit(study, findings), out, embedder, {"limit": limit}, as_json=as_json)
 
 
+@app.command("domains")
+@grouped
+def domains(
+    *,
+    model: options.ModelName = "demo",
+    data: Data = None,
+    out: Out = Path("study"),
+    limit: Annotated[
+        int, typer.Option(min=40, help="Texts of a set that the model runs, about; rows lie at equal distances.")
+    ] = 300,
+    max_length: Annotated[int, typer.Option(min=8, help="Longest prompt in tokens; longer texts are cut.")] = 128,
+    cache: Cache = None,
+    running: Running,
+    as_json: options.Json = False,
+) -> None:
+    """Measure quality by domain, beside what knows words alone.
+
+    Science and medicine, engineering, finance, forum questions, news and chat, reviews: the default recipe, the same
+    without words or RW, and TF-IDF (BM25 where something is searched), with a verdict a line each.
+
+    Only sets of the data folder are used; what is finished is kept.
+
+    Files: domains.csv (one line a domain), domains.sets.csv, and all of it as JSON and Markdown.
+
+    \b
+    Examples:
+      moee study domains --data sets --out study
+      moee study domains -m Qwen/Qwen1.5-MoE-A2.7B --data sets --limit 1000
+    """
+    from moee.evaluate.reproduce.writer import prepare_folder
+    from moee.evaluate.studies.domains import DomainStudy, exhibit
+
+    _check_packages()
+    folder = options.data_folder(data)
+    prepare_folder(out)
+    embedder = options.open_model(model, **running)
+    study = DomainStudy(
+        embedder, folder, limit=limit, max_length=max_length, cache=cache, show_progress=shows_progress()
+    )
+    _write(exhibit(study, study.run()), out, embedder, {"limit": limit}, as_json=as_json)
+
+
+@app.command("cost")
+@grouped
+def cost(
+    *,
+    model: options.ModelName = "demo",
+    out: Out = Path("study"),
+    rounds: Annotated[int, typer.Option(min=3, help="How often each entry runs one text.")] = 30,
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N", help="Vectors of the indexes that are searched; each takes some disk.")
+    ] = "10000,100000",
+    running: Running,
+    as_json: options.Json = False,
+) -> None:
+    """Measure what each view costs beside hidden states alone.
+
+    Latency of one text and of a batch, length of the vector, memory of the statistics, search time. Beside them stand
+    words alone and an encoder of MiniLM's shape with random weights. All entries run in turn, and ratios are taken
+    within a round, so that they hold on a busy machine too. Needs no data.
+
+    Files: cost.csv (encoding), cost.index.csv, cost.statistics.csv, and all of it as JSON and Markdown.
+
+    \b
+    Examples:
+      moee study cost --out study
+      moee study cost -m allenai/OLMoE-1B-7B-0924 --rounds 10 --sizes 10000
+    """
+    from moee.evaluate.reproduce.writer import prepare_folder
+    from moee.evaluate.studies.cost import CostStudy
+    from moee.evaluate.studies.cost_exhibit import exhibit
+
+    numbers = _sizes(sizes)
+    prepare_folder(out)
+    embedder = options.open_model(model, **running)
+    study = CostStudy(embedder, rounds=rounds, sizes=numbers, show_progress=shows_progress())
+    _write(exhibit(study.run(), embedder.info), out, embedder, {"rounds": rounds}, as_json=as_json)
+
+
+def _sizes(listed: str) -> list[int]:
+    from moee.errors import InputError
+
+    names = options.split_names(listed)
+    if not names or not all(name.isdecimal() and int(name) >= 100 for name in names):
+        raise InputError(f"--sizes is {listed!r}; it must be whole numbers, 100 or larger: for example 10000,100000.")
+    return sorted({int(name) for name in names})
+
+
 def _check_names(kind: str, given: Sequence[str], allowed: Mapping[str, str]) -> None:
     from moee.errors import InputError, check_choice
 
@@ -108,7 +196,7 @@ def _check_names(kind: str, given: Sequence[str], allowed: Mapping[str, str]) ->
         raise InputError(f"No {kind} is named. Choose from {', '.join(allowed)}.")
 
 
-def _check_matplotlib() -> None:
+def _check_packages() -> None:
     from importlib.util import find_spec
 
     from moee.errors import MissingExtraError

@@ -32,7 +32,7 @@ TEMPERATURES = (1 / 64, 1 / 16, 1 / 4, 1.0, 4.0, 16.0)
 MODEL_TEMPERATURES = (1 / 16, 1 / 4, 4.0)
 _SHARES = (1 / 8, 1 / 4, 1 / 2)
 _LOTS = 2
-_MOST_SINGLE_LAYERS = 12
+_MOST_SINGLE_LAYERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,20 +21,20 @@ from moee.errors import InputError, MoEEError, check_choice
 from moee.evaluate.bootstrap import Interval, paired_mean_difference
 from moee.evaluate.score_cache import ScoreStore, folder_digest
 from moee.evaluate.studies.points import AXES, Point, Reader, Reading, changes, points_of
-from moee.evaluate.studies.samples import Sample, load_sample
-from moee.evaluate.tasks import SEED, Embed, Indices, Task, TaskScore, score
+from moee.evaluate.studies.samples import Sample, load_sample, lookup
+from moee.evaluate.tasks import SEED, Embed, Task, TaskScore, score
 from moee.files.atomic import cache_dir
 from moee.method.calibration import Calibration
 from moee.method.config import EmbedderConfig, recipe_config
 from moee.method.routing import chosen_layers
 from moee.method.space import VectorSpace
 from moee.progress import progress_bar
-from moee.types import Array, Views
+from moee.types import Views
 from moee.view_store import ViewStore
 
 VECTORS: Mapping[str, str] = {"HS": "hs", "RW": "rw", "HS + RW": "sum"}
 """Name of each vector, and the fusion that makes it."""
-SENTENCES = 300
+SENTENCES = 200
 """Built-in sentences that the statistics of a point are fitted on, at equal distances."""
 _WEIGHT = 0.2
 VERSION = 1
@@ -215,7 +215,7 @@ class RoutingStudy:
         reader, statistics = one.fitted(point.reading, self._vector_config("HS"), self._sentences)
         space = VectorSpace(self._vector_config(vector), statistics)
         vectors = space.fuse(space.blocks(reader.read(one.views(sample.texts))))
-        return _lookup(vectors, sample.rows, len(sample.data.texts))
+        return lookup(vectors, sample)
 
     def _vector_config(self, vector: str) -> EmbedderConfig:
         return self.config.replace(fusion=VECTORS[vector], alpha=self.weight)
@@ -279,12 +279,6 @@ class _Pass:
         if key not in self._known:
             self._known[key] = self._store.views(texts, self._config, description=self._label)
         return self._known[key]
-
-
-def _lookup(vectors: Array, rows: Indices, num_texts: int) -> Embed:
-    places = np.full(num_texts, -1, dtype=np.int64)
-    places[rows] = np.arange(len(rows))
-    return lambda wanted: vectors[places[wanted]]
 
 
 def recipe_weight(config: EmbedderConfig) -> float:

@@ -13,6 +13,7 @@ from moee.evaluate.reproduce.run import NoDataError
 from moee.evaluate.tasks import (
     TASKS,
     ClassificationData,
+    Embed,
     Indices,
     Task,
     TaskData,
@@ -21,6 +22,7 @@ from moee.evaluate.tasks import (
     select_tasks,
     task_row,
 )
+from moee.types import Array
 
 TYPES = ("STS", "Classification", "PairClassification", "Clustering", "Reranking", "Retrieval")
 """Task types that studies use: those whose score rests on single texts. A summary's rests on ten articles."""
@@ -114,3 +116,10 @@ def _thinned(data: ClassificationData, most: int) -> ClassificationData:
     places = [np.flatnonzero(data.train_labels == label)[:each] for label in np.unique(data.train_labels)]
     kept = np.sort(np.concatenate(places))
     return replace(data, train=data.train[kept], train_labels=data.train_labels[kept])
+
+
+def lookup(vectors: Array, sample: Sample) -> Embed:
+    """Return the encode call of a sample over vectors of its texts, `(num_texts, dim)` in the order of `texts`."""
+    places = np.full(len(sample.data.texts), -1, dtype=np.int64)
+    places[sample.rows] = np.arange(len(sample.rows))
+    return lambda wanted: vectors[places[wanted]]
