@@ -27,7 +27,7 @@ from moee.serve.settings import Settings
 from moee.types import Activations, CapturePlan
 
 CHECKPOINT = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
-PLAIN = EmbedderConfig(calibration="none")
+PLAIN = EmbedderConfig(calibration="none", prompt_tokens="apart")
 
 
 @dataclass

@@ -28,11 +28,14 @@ def sensible(body: Any) -> Any:
     changed = {name: KNOWN[name] if name in KNOWN and isinstance(value, str) else value for name, value in body.items()}
     if isinstance(changed.get("parameters"), dict):
         changed["parameters"] = sensible(changed["parameters"])
+    if isinstance(changed.get("weights"), dict):
+        changed.update({name: None for name in ("fusion", "alpha") if name in changed})  # weights stand for both
     dimensions = body.get("dimensions")
     if type(dimensions) in (int, float) and dimensions > 0 and dimensions == int(dimensions):
         changed["dimensions"] = DIMENSIONS
-        if body.get("fusion") in ("hs", "rw", "concat"):
-            changed["fusion"] = "sum"  # one view alone, and concat, have other lengths
+        if body.get("fusion") in ("hs", "rw", "concat") or body.get("weights"):
+            # one view alone, and concat, have other lengths
+            changed.update({"fusion": "sum"} | ({"weights": None} if "weights" in changed else {}))
     for name in ("input", "inputs"):
         if isinstance(body.get(name), list):
             changed[name] = [_token(each) for each in body[name]]

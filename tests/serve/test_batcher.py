@@ -159,7 +159,9 @@ def test_options_differ_within_a_turn_and_prompts_do_not(fake: MoEE, backend: Wa
         replace(DEFAULT, alpha=0.25),
         Options("ke"),
         replace(DEFAULT, fusion="rw", normalize=False),
-        replace(DEFAULT, with_views=True),
+        replace(DEFAULT, views=("hs", "rw")),
+        replace(DEFAULT, fusion="hs", views=("lexical", "tokens")),
+        replace(DEFAULT, weights=(("hs", 1.0), ("tokens", 0.5), ("lexical", 0.25))),
         Options("ke", fusion="concat"),
     ]
 
@@ -174,15 +176,11 @@ def test_options_differ_within_a_turn_and_prompts_do_not(fake: MoEE, backend: Wa
             backend.may_work.set()
             _, *results = await asyncio.gather(*tasks)
         for each, result in zip(chosen, results, strict=True):
-            settings = {"fusion": each.fusion, "alpha": each.alpha, "normalize": each.normalize}
-            expected = fake.encode(["a b", "c"], prompt=each.prompt, **settings)
+            expected = fake.encode(["a b", "c"], prompt=each.prompt, **each.changes)
             np.testing.assert_allclose(result.vectors.fused, expected, atol=1e-6)
-            if each.with_views:
-                assert list(result.vectors.views) == ["hs", "rw"]
-                for name, rows in result.vectors.views.items():
-                    np.testing.assert_allclose(rows, fake.encode(["a b", "c"], fusion=name), atol=1e-6)
-            else:
-                assert not result.vectors.views
+            assert tuple(result.vectors.views) == each.views
+            for name, rows in result.vectors.views.items():
+                np.testing.assert_allclose(rows, fake.encode(["a b", "c"], weights={name: 1}), atol=1e-6)
 
     backend.batches.clear()
     run(test)
@@ -257,7 +255,7 @@ def test_a_call_has_the_model_to_itself_and_its_errors_are_its_own(fake: MoEE) -
             assert await batcher.call(lambda: 5) == 5
             with pytest.raises(InputError, match="no"):
                 await batcher.call(fail)
-            assert (await embedding(batcher, ["a"])).vectors.fused.shape == (1, 32)
+            assert (await embedding(batcher, ["a"])).vectors.fused.shape == (1, sum(fake.dims.values()))
 
     run(test)
 

@@ -12,7 +12,8 @@ import pytest
 from langchain_openai import OpenAIEmbeddings
 
 from moee import MoEE
-from tests.serve.conftest import Running, serving
+from moee.types import View
+from tests.serve.conftest import Running, Serve, serving
 
 TEXTS = ["A cat sat down.", "Rates rose again, by a quarter of a point.", "naïve café", "A cat sat down."]
 
@@ -96,15 +97,36 @@ def test_a_request_can_choose_fusion_alpha_and_prompt(client: openai.OpenAI, tin
     np.testing.assert_allclose([item.embedding for item in answer.data], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "weights", [{"hs": 1, "rw": 0.2, "lexical": 0.5}, {"lexical": 1}, {"hs": 1, "tokens": 0.3}, {"rw": 2}]
+)
+def test_a_request_can_weigh_named_views(client: openai.OpenAI, tiny: MoEE, weights: dict[View, float]) -> None:
+    answer = client.embeddings.create(model="tiny", input=TEXTS, extra_body={"weights": weights})
+    expected = tiny.encode(TEXTS, weights=weights)
+    np.testing.assert_allclose([item.embedding for item in answer.data], expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("encoding", ["float", "base64"])
-def test_return_adds_the_two_views(server: Running, tiny: MoEE, encoding: str) -> None:
-    body = {"model": "tiny", "input": TEXTS, "encoding_format": encoding, "return": ["hs", "rw"]}
+@pytest.mark.parametrize("fusion", [None, "hs"])
+def test_return_adds_views(server: Running, tiny: MoEE, encoding: str, fusion: Any) -> None:
+    views = ["hs", "rw", "lexical", "tokens"]
+    body = {"model": "tiny", "input": TEXTS, "encoding_format": encoding, "return": views, "fusion": fusion}
     items = server.client.post("/v1/embeddings", json=body).json()["data"]
-    for name, view in (("embedding", None), ("hs", "hs"), ("rw", "rw")):
+    for name in ("embedding", *views):
+        chosen: Any = {"fusion": fusion} if name == "embedding" else {"weights": {name: 1}}
         found = [
             np.frombuffer(base64.b64decode(item[name]), "<f4") if encoding == "base64" else item[name] for item in items
         ]
-        np.testing.assert_allclose(np.float32(found), tiny.encode(TEXTS, fusion=view), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(np.float32(found), tiny.encode(TEXTS, **chosen), rtol=0, atol=1e-6)
+
+
+def test_views_of_a_filled_prompt_are_refused_where_they_need_the_texts_own_tokens(serve: Serve) -> None:
+    filled = MoEE.from_pretrained("fake", fusion="sum", calibration="none", prompt_tokens="filled")
+    with serve(filled, served_model_name="tiny") as server:
+        for chosen, param in (({"weights": {"tokens": 1}}, "weights"), ({"return": ["tokens"]}, "return")):
+            answer = server.post("/v1/embeddings", model="tiny", input="a", **chosen)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+            assert "The view 'tokens' needs prompt_tokens='apart'" in answer.json()["error"]["message"]
 
 
 def test_only_the_views_that_were_asked_for_are_sent(server: Running) -> None:
@@ -145,6 +167,15 @@ def test_models_lists_the_served_one(client: openai.OpenAI) -> None:
         ({"alpha": 1e300}, 400, "invalid_value", "alpha", "less than or equal to 1000000"),
         ({"alpha": "1"}, 400, "invalid_value", "alpha", "valid number"),
         ({"fusion": "max"}, 400, "invalid_value", "fusion", "'hs', 'rw', 'concat' or 'sum'"),
+        ({"weights": {"hs": -1}}, 400, "invalid_value", "weights", "a number from 0 to 1,000,000"),
+        ({"weights": {"hs": "1"}}, 400, "invalid_value", "weights", "The weight of the view 'hs' is '1'"),
+        ({"weights": {"hs": 0, "rw": 0}}, 400, "invalid_value", "weights", "must count more than 0"),
+        ({"weights": {}}, 400, "invalid_value", "weights", "must count more than 0"),
+        ({"weights": {"lexica": 1}}, 400, "invalid_value", "weights", "Did you mean 'lexical'?"),
+        ({"weights": [1, 2]}, 400, "invalid_value", "weights", "it must name what each view counts"),
+        ({"weights": {"hs": 1}, "alpha": 1}, 400, "invalid_value", None, "alpha and weights are both given"),
+        ({"weights": {"hs": 1}, "fusion": "sum"}, 400, "invalid_value", None, "fusion='sum' takes no weights"),
+        ({"return": ["hs"] * 5}, 400, "invalid_value", "return", "at most 4"),
         ({"prompt_name": "style"}, 400, "invalid_value", "prompt_name", "Start the server with --prompts"),
         ({"fusoin": "hs"}, 400, "invalid_value", None, "Did you mean 'fusion'?"),
     ],

@@ -21,6 +21,7 @@ from moee.index.records_from_file import read_corpus
 from moee.index.searcher import Searcher
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import fuse
+from moee.types import View
 from tests.serve.conftest import Running, Serve, WatchedBackend, serving
 
 TEXTS = calibration_texts()[:200]
@@ -45,7 +46,8 @@ def build(folder: Path, embedder: MoEE, options: BuildOptions | None = None) -> 
 @pytest.fixture(scope="module")
 def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
     backend = WatchedBackend()
-    embedder = MoEE(backend, MoEE.from_pretrained("fake").config)
+    weights: dict[View, float] = {"hs": 1, "rw": 0.2, "tokens": 0.3, "lexical": 1}
+    embedder = MoEE(backend, MoEE.from_pretrained("fake", weights=weights, prompt_tokens="apart").config)
     folder = build(tmp_path_factory.mktemp("index"), embedder)
     with Searcher.open(folder, model=embedder) as searcher, serving(searcher.embedder, searcher) as server:
         yield Indexed(server, searcher, backend)
@@ -61,15 +63,37 @@ def test_search_finds_what_the_library_finds(indexed: Indexed, fusion: str | Non
         assert (found["text"], found["fields"]) == (hit.record.text, dict(hit.record.fields))
         for name in ("score", "hidden", "routing"):
             assert found[name] == pytest.approx(getattr(hit, name), abs=1e-6)
-    assert answer["fusion"] == (fusion or "sum")
+    assert answer["fusion"] == (fusion or ("sum" if alpha is not None else indexed.searcher.fusion))
+    assert answer["weights"] == indexed.searcher.chosen_weights(fusion=fusion, alpha=alpha)
     assert answer["alpha"] == pytest.approx(indexed.searcher.alpha if alpha is None else alpha)
     assert (answer["query"], answer["k"]) == (QUERY, 7)
     assert answer["took_ms"] > 0
 
 
+@pytest.mark.parametrize("weights", [{"hs": 1}, {"hs": 1, "rw": 0.3, "lexical": 2}, {"tokens": 1, "lexical": 1}])
+def test_named_weights_are_chosen_when_it_is_asked(indexed: Indexed, weights: dict[View, float]) -> None:
+    answer = indexed.server.post("/search", query=QUERY, k=5, weights=weights).json()
+    hits = indexed.searcher.search(QUERY, 5, weights=weights)
+    assert [found["id"] for found in answer["results"]] == [hit.record.id for hit in hits]
+    assert (answer["fusion"], answer["weights"]) == ("weighted", indexed.searcher.chosen_weights(weights))
+    best = answer["results"][0]
+    assert set(best["cosines"]) == {"hs", "rw", "tokens", "lexical"}
+    total = sum(weights.values())
+    assert sum(weight * best["cosines"][view] for view, weight in weights.items()) / total == pytest.approx(
+        best["score"], abs=1e-6
+    )
+    found = indexed.server.post("/explain", texts=[QUERY, best["text"]], weights=weights, as_query=True).json()
+    assert found["similarity"] == pytest.approx(best["score"], abs=1e-5)
+    for view, weight in weights.items():
+        assert found["views"][view]["cosine"] == pytest.approx(best["cosines"][view], abs=1e-5)
+        assert found["views"][view]["weight"] == weight
+
+
 def test_another_alpha_embeds_nothing(indexed: Indexed) -> None:
     indexed.server.post("/search", query="asked with many weights")
     indexed.backend.batches.clear()
+    for weights in ({"hs": 1, "lexical": 0.5}, {"tokens": 1}):
+        assert indexed.server.post("/search", query="asked with many weights", weights=weights).status_code == 200
     for alpha in (0.0, 0.5, 5.0):
         assert indexed.server.post("/search", query="asked with many weights", alpha=alpha).status_code == 200
     assert indexed.backend.batches == []
@@ -99,6 +123,8 @@ def test_a_filter_narrows_the_search(indexed: Indexed) -> None:
         ({"query": "a", "k": 10**6}, 422, "less than or equal to 1000"),
         ({"query": "a", "fusion": "concat"}, 422, "'hs', 'rw' or 'sum'"),
         ({"query": "a", "alpha": -0.5}, 422, "greater than or equal to 0"),
+        ({"query": "a", "weights": {"hs": 0}}, 422, "must count more than 0"),
+        ({"query": "a", "weights": {"hs": 1}, "fusion": "hs"}, 422, "fusion='hs' takes no weights"),
         ({"query": "a", "filter": "number = 3"}, 422, "=="),
         ({"query": "a", "filter": "numbr == 3"}, 422, "Did you mean 'number'?"),
         ({"query": "a", "where": "number == 3"}, 422, "Unknown field 'where'"),
@@ -114,13 +140,16 @@ def test_a_search_that_cannot_be_says_why_before_the_model_runs(
     assert message in answer.json()["error"]
 
 
-@pytest.mark.parametrize("chosen", [{}, {"fusion": "rw"}, {"alpha": 3.0}])
+@pytest.mark.parametrize("chosen", [{}, {"fusion": "rw"}, {"alpha": 3.0}, {"weights": {"rw": 1, "lexical": 0.5}}])
 def test_explain_gives_the_parts_of_the_library(indexed: Indexed, chosen: dict[str, Any]) -> None:
     answer = indexed.server.post("/explain", texts=TEXTS[:2], **chosen).json()
     expected = indexed.searcher.documents.explain(*TEXTS[:2], **chosen).to_dict()
     assert answer == json.loads(json.dumps(expected))
+    assert sum(view["part"] for view in answer["views"].values()) == pytest.approx(answer["similarity"], abs=1e-6)
     parts = sum(part for layer in answer["layers"] for part in layer["parts"])
-    assert answer["hidden"] + parts == pytest.approx(answer["similarity"], abs=1e-6)
+    assert parts == pytest.approx(answer["routing"], abs=1e-6)
+    words = sum(word["part"] for word in answer["words"]) + answer["collisions"]
+    assert words == pytest.approx(answer["views"].get("lexical", {"part": 0})["part"], abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +175,7 @@ def test_a_hit_is_explained_with_the_score_that_it_was_found_by(
     for name in ("hidden", "routing"):
         if found[f"{name}_cosine"] is not None:
             assert found[f"{name}_cosine"] == pytest.approx(hit[name], abs=1e-5)
-    assert found["hidden"] + found["routing"] == pytest.approx(found["similarity"], abs=1e-6)
+    assert sum(view["part"] for view in found["views"].values()) == pytest.approx(found["similarity"], abs=1e-6)
     for plain in ({}, {"as_query": False}):
         other = asked.server.post("/explain", **chosen, **plain).json()
         expected = asked.searcher.documents.explain(*chosen["texts"], fusion=fusion, alpha=alpha)  # type: ignore[arg-type]
@@ -195,6 +224,9 @@ def test_info_describes_the_index(indexed: Indexed) -> None:
         "count": 200,
         "fields": {"number": "integer"},
         "alpha": pytest.approx(indexed.searcher.alpha),
+        "fusion": indexed.searcher.fusion,
+        "weights": indexed.searcher.weights,
+        "dims": dict(indexed.searcher.manifest.layout.dims),
         "has_map": False,
         "store": "flat",
     }
@@ -249,7 +281,7 @@ def test_the_map_is_served_as_it_was_made_and_again_when_it_changes(indexed: Ind
 @pytest.fixture(scope="module")
 def reduced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
     backend = WatchedBackend()
-    embedder = MoEE(backend, MoEE.from_pretrained("fake").config)
+    embedder = MoEE(backend, MoEE.from_pretrained("fake", fusion="sum").config)
     folder = build(tmp_path_factory.mktemp("reduced"), embedder, BuildOptions(dims=12))
     with Searcher.open(folder, model=embedder) as searcher, serving(searcher.embedder, searcher) as server:
         yield Indexed(server, searcher, backend)

@@ -11,6 +11,7 @@ import pytest
 
 from moee import MoEE
 from moee.method.config import EmbedderConfig
+from moee.types import View
 from tests.serve.conftest import Running, Serve, WatchedBackend, serving
 
 TEXTS = ["A cat sat down.", "Rates rose again.", "A kitten took a seat."]
@@ -39,6 +40,25 @@ def test_embed_can_leave_vectors_at_their_own_length(server: Running, tiny: MoEE
     answer = server.post("/embed", inputs=TEXTS, normalize=False, fusion=fusion)
     expected = tiny.encode(TEXTS, normalize=False, fusion=fusion)
     assert np.array_equal(np.float32(answer.json()), expected)
+
+
+WEIGHTS: dict[View, float] = {"hs": 1, "rw": 0.5, "lexical": 2}
+
+
+def test_every_route_takes_weights(server: Running, tiny: MoEE) -> None:
+    vectors = tiny.encode(TEXTS, weights=WEIGHTS)
+    np.testing.assert_allclose(server.post("/embed", inputs=TEXTS, weights=WEIGHTS).json(), vectors, atol=1e-6)
+    scores = tiny.similarity(vectors[:1], vectors[1:])[0]
+    inputs = {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}
+    found = server.post("/similarity", inputs=inputs, parameters={"weights": WEIGHTS}).json()
+    np.testing.assert_allclose(found, scores, atol=1e-6)
+    ranked = server.post("/rerank", query=TEXTS[0], texts=TEXTS[1:], raw_scores=True, weights=WEIGHTS).json()
+    assert {rank["index"]: pytest.approx(rank["score"], abs=1e-6) for rank in ranked} == dict(enumerate(scores))
+    body = {"model": server.service.model_name, "query": TEXTS[0], "documents": TEXTS[1:], "weights": WEIGHTS}
+    ranked = server.post("/v1/rerank", **body).json()["results"]
+    assert {rank["index"]: pytest.approx(rank["relevance_score"], abs=1e-6) for rank in ranked} == dict(
+        enumerate(scores)
+    )
 
 
 def test_embed_ignores_fields_that_it_does_not_know(server: Running) -> None:
@@ -98,9 +118,11 @@ def test_rerank_uses_the_prompts_of_queries_and_documents(serve: Serve, backend:
 def test_info_describes_the_model_and_the_limits(server: Running, tiny: MoEE) -> None:
     info = server.client.get("/info").json()
     assert info["model_id"] == Path(tiny.info.name).name  # not where it lies on the server's disk
-    assert info["dim"] == tiny.encode(["a"]).shape[1]
+    assert info["dim"] == tiny.encode(["a"]).shape[1] == sum(info["dims"].values())
+    assert info["dims"] == dict(tiny.dims)
     assert info["num_experts"] == list(tiny.info.num_experts)
-    assert (info["fusion"], info["alpha"], info["prompt"]) == ("sum", tiny.alpha, "prompteol")
+    assert (info["fusion"], info["alpha"], info["prompt"]) == (tiny.config.fusion, tiny.alpha, "prompteol")
+    assert info["weights"] == (dict(tiny.config.weights) if tiny.config.fusion == "weighted" else None)
     assert (info["dtype"], info["device"]) == ("float32", "cpu")
     assert (info["max_client_batch_size"], info["max_batch_tokens"]) == (2048, 16384)
     assert info["index"] is None
@@ -120,6 +142,14 @@ def test_health_is_an_empty_200(server: Running, path: str) -> None:
         ("/embed", {}, 422, "validation", "inputs is missing"),
         ("/embed", {"inputs": "a", "dimensions": 4}, 400, "validation", "no reduction was fitted"),
         ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "validation", "'right' or 'Right'"),
+        (
+            "/embed",
+            {"inputs": "a", "weights": {"hs": 2e6}},
+            422,
+            "validation",
+            "The weight of the view 'hs' is 2000000",
+        ),
+        ("/embed", {"inputs": "a", "weights": {"hs": 1}, "alpha": 1}, 422, "validation", "are both given"),
         ("/embed", {"inputs": "a", "normalize": "yes"}, 422, "validation", "normalize is 'yes'"),
         ("/similarity", {"inputs": {"source_sentence": "a"}}, 422, "validation", "inputs.sentences is missing"),
         ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "empty", "at least one text"),

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from moee.embedder import MoEE
 from moee.errors import InputError, UnknownNameError
-from moee.method.fusion import FUSIONS, check_weighted, fuse, unit
+from moee.method.config import EmbedderConfig
+from moee.method.fusion import check_weighted, fuse, unit
 from moee.method.prompts import resolve_prompt
 from moee.method.space import VectorSpace
 from moee.method.texts import token_sequences
@@ -28,10 +30,10 @@ class Options:
         prompt: Name of a prompt, or the template that the server was started with.
         fusion: As `MoEE.encode` takes it.
         alpha: As `MoEE.encode` takes it.
+        weights: As `MoEE.encode` takes them, in pairs of view and weight.
         normalize: As `MoEE.encode` takes it.
         dimensions: Shorten vectors to so many, by the reduction that was fitted with the index.
-        with_views: Whether the two calibrated views are wanted beside the vector, each as `fusion="hs"` and
-            `fusion="rw"` would give it.
+        views: Calibrated views that are wanted beside the vector, each as a vector of that view alone.
     """
 
     prompt: str
@@ -39,7 +41,14 @@ class Options:
     alpha: float | None = None
     normalize: bool | None = None
     dimensions: int | None = None
-    with_views: bool = False
+    weights: tuple[tuple[View, float], ...] | None = None
+    views: tuple[View, ...] = ()
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is changed in the configuration, as `MoEE.space` takes it."""
+        weights = None if self.weights is None else dict(self.weights)
+        return {"fusion": self.fusion, "alpha": self.alpha, "weights": weights, "normalize": self.normalize}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +139,32 @@ class Encoder:
             )
         return name
 
-    def check_dimensions(self, dimensions: int | None, fusion: Fusion | None) -> None:
+    def check_views(self, options: Options) -> None:
+        """Refuse views that this model's configuration cannot give.
+
+        Raises:
+            InputError: If a view that is weighed or returned needs a template apart from its text.
+        """
+        _with_views(self._space(options), options.views)
+
+    def check_dimensions(self, options: Options) -> None:
         """Refuse a length that vectors cannot be shortened to.
 
         Raises:
             InputError: If no reduction was fitted, or it does not give so many dimensions of this fusion.
         """
-        if dimensions is None:
+        if options.dimensions is None:
             return
         if self._reducer is None:
             raise InputError(
-                f"dimensions is {dimensions}, and no reduction was fitted: cut short as they are, these vectors would "
-                "lose their meaning. Leave it out, or serve an index that was built with --dims."
+                f"dimensions is {options.dimensions}, and no reduction was fitted: cut short as they are, these "
+                "vectors would lose their meaning. Leave it out, or serve an index that was built with --dims."
             )
-        _shorter(self._reducer, dimensions, fusion or self._embedder.config.fusion)
+        _shorter(self._reducer, options.dimensions, self._space(options).config)
+
+    def _space(self, options: Options) -> VectorSpace:
+        """Return the way to the vectors of some options, without statistics: for checks."""
+        return VectorSpace(self._by_prompt[options.prompt].config).replace(**options.changes)
 
     def prepare(self) -> int:
         """Fit the statistics of every prompt that has none, and run the model once; return the vectors' length."""
@@ -184,7 +205,12 @@ class Encoder:
     def _together(self, parts: Sequence[Part]) -> list[Vectors]:
         embedder = self._by_prompt[parts[0].options.prompt]
         texts = [text for part in parts for text in part.texts]
-        views = embedder.encode_views(texts, token_ids=[ids for part in parts for ids in part.token_ids])
+        spaces = {part.options: self._space(part.options) for part in parts}
+        with_tokens = any(
+            "tokens" in _with_views(space, options.views).config.captured for options, space in spaces.items()
+        )
+        token_ids = [ids for part in parts for ids in part.token_ids]
+        views = embedder.encode_views(texts, token_ids=token_ids, with_tokens=with_tokens)
         ends = np.cumsum([len(part.texts) for part in parts])
         places = [slice(end - len(part.texts), end) for part, end in zip(parts, ends, strict=True)]
         alike: dict[Options, list[int]] = {}
@@ -203,23 +229,30 @@ class Encoder:
         return [found[number] for number in range(len(parts))]
 
     def _fused(self, embedder: MoEE, views: Views, options: Options) -> Vectors:
-        space = embedder.space(fusion=options.fusion, alpha=options.alpha, normalize=options.normalize)
-        blocks = space.blocks(views)
+        space = embedder.space(**options.changes)
+        blocks = _with_views(space, options.views).blocks(views)
         dims = options.dimensions
-        fused = space.fuse(blocks) if dims is None else self._shortened(space, blocks, dims)
-        if not options.with_views:
-            return Vectors(space.checked(fused))
-        return Vectors(space.checked(fused), {view: space.replace(fusion=view).fuse(blocks) for view in blocks})
+        fused = space.checked(space.fuse(blocks) if dims is None else self._shortened(space, blocks, dims))
+        scaled = unit if space.config.normalize else np.array
+        return Vectors(fused, {view: scaled(blocks[view]) for view in options.views})
 
     def _shortened(self, space: VectorSpace, blocks: Mapping[View, Array], dimensions: int) -> Array:
         assert self._reducer is not None, "checked by check_dimensions"
-        fusion = space.config.fusion
-        reducer = _shorter(self._reducer, dimensions, fusion)
-        short = reducer.reduce({view: unit(blocks[view]) for view in FUSIONS[fusion].views})
-        # of unit length already; one view is given as it is
-        return fuse(short, fusion, space.alpha, normalize=False)
+        config = space.config
+        reducer = _shorter(self._reducer, dimensions, config)
+        short = reducer.reduce({view: unit(blocks[view]) for view in config.views})
+        # of unit length already, unless a text lacks a view; one view is given as it is
+        return fuse(short, config.fusion, space.alpha, weights=config.weights, normalize=config.fusion == "weighted")
 
 
-def _shorter(reducer: Reducer, dimensions: int, fusion: Fusion) -> Reducer:
+def _with_views(space: VectorSpace, views: Sequence[View]) -> VectorSpace:
+    """Return the space whose blocks are those of a space and of some views besides."""
+    if set(views) <= set(space.config.captured):
+        return space
+    return space.replace(weights=dict.fromkeys((*space.config.captured, *views), 1.0))
+
+
+def _shorter(reducer: Reducer, dimensions: int, config: EmbedderConfig) -> Reducer:
     """Return the reduction of a fusion's vectors to so many dimensions; their products are those of such an index."""
-    return reducer.shortened(dimensions, FUSIONS[check_weighted(fusion, "shortened")].views)
+    check_weighted(config.fusion, "shortened")
+    return reducer.shortened(dimensions, config.views)

@@ -1,15 +1,17 @@
-"""Texts in requests: what is accepted, how it is checked, and how `/openapi.json` shows it."""
+"""Texts and weights in requests: what is accepted, how it is checked, and how `/openapi.json` shows it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from moee.errors import shown
+from moee.errors import InputError, shown
 from moee.files.text import find_fault, kind_of
+from moee.method.fusion import LARGEST_ALPHA, VIEWS, check_weights
+from moee.types import View
 
 _VISIBLE = r"\S"
 _TEXT_SCHEMA = {"type": "string", "pattern": _VISIBLE, "description": "A text with at least one visible character."}
@@ -115,7 +117,39 @@ def _check_document(value: object, place: int) -> str:
     return _check_text(value["text"], f"The text of document {place}")
 
 
+def _check_weights(value: object) -> dict[View, float] | None:
+    if value is None:
+        return None
+    try:
+        return check_weights(value)
+    except InputError as error:
+        raise PydanticCustomError("weights", "{says}", {"says": str(error)}) from error
+
+
+_WEIGHT_SCHEMA = {"type": "number", "minimum": 0, "maximum": LARGEST_ALPHA}
+_WEIGHTS_SCHEMA = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": dict.fromkeys(VIEWS, _WEIGHT_SCHEMA),
+            "additionalProperties": False,
+            "minProperties": 1,
+            # at least one counts
+            "anyOf": [{"properties": {view: {"exclusiveMinimum": 0}}, "required": [view]} for view in VIEWS],
+        },
+        {"type": "null"},
+    ],
+}
 Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema(_TEXT_SCHEMA)]
 TextList = Annotated[list[str], PlainValidator(check_texts), WithJsonSchema(TEXTS_SCHEMA)]
 DocumentList = Annotated[list[str], PlainValidator(_check_documents), WithJsonSchema(_DOCUMENTS_SCHEMA)]
 InputList = Annotated[Inputs, PlainValidator(_check_inputs), WithJsonSchema(_INPUTS_SCHEMA)]
+Weights = Annotated[
+    dict[View, float] | None,
+    PlainValidator(_check_weights),
+    WithJsonSchema(_WEIGHTS_SCHEMA),
+    Field(
+        description='What the cosine of every view counts, for example `{"hs": 1, "rw": 0.2, "lexical": 0.5}`; a '
+        "view that is not named counts 0. They choose the fusion `weighted`, and go with no alpha. Null as configured.",
+    ),
+]

@@ -46,6 +46,11 @@ class Finder:
         config = self._searcher.embedder.config
         return config.query_prompt or config.prompt
 
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that the index holds."""
+        return self._searcher.views
+
     async def find(self, request: SearchRequest, embed: Callable[[str], Awaitable[Blocks]]) -> dict[str, Any]:
         """Return the answer to a request, but for the time it took.
 
@@ -63,15 +68,23 @@ class Finder:
         if blocks is None:
             blocks = self._reduced(await embed(request.query))
         self._remember(request.query, blocks)
-        query = searcher.weigh(blocks, fusion=request.fusion, alpha=request.alpha)
+        query = searcher.weigh(blocks, weights=request.weights, fusion=request.fusion, alpha=request.alpha)
         hits = await self._on_store(lambda: searcher.find(query, request.k, condition))
         return {
             "query": request.query,
-            "fusion": request.fusion or searcher.fusion,
+            "fusion": self._fusion(request),
+            "weights": dict(query.weights),
             "alpha": searcher.alpha if request.alpha is None else request.alpha,
             "k": request.k,
             "results": [hit.to_dict() for hit in hits],
         }
+
+    def _fusion(self, request: SearchRequest) -> str:
+        """Return the fusion that a request is answered with: weights and alpha, given alone, choose theirs."""
+        if request.weights is not None:
+            return "weighted"
+        own = self._searcher.fusion
+        return request.fusion or ("sum" if request.alpha is not None and own == "weighted" else own)
 
     def _reduced(self, blocks: Blocks) -> Blocks:
         """Return a query's blocks as the index stores vectors."""
@@ -104,6 +117,9 @@ class Finder:
             "count": await self._on_store(lambda: len(searcher)),
             "fields": dict(searcher.manifest.layout.fields),
             "alpha": searcher.alpha,
+            "fusion": searcher.fusion,
+            "weights": dict(searcher.weights),
+            "dims": dict(searcher.manifest.layout.dims),
             "has_map": (searcher.folder / MAP).is_file(),
             "store": searcher.manifest.store.kind,
         }

@@ -7,14 +7,14 @@ ignores them, and so do its routes. Values are strict: the string "5" is no numb
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from moee.errors import shown
-from moee.method.fusion import LARGEST_ALPHA
-from moee.serve.fields import TEXTS_SCHEMA, DocumentList, InputList, Text, TextList, check_texts, whole
+from moee.errors import InputError, shown
+from moee.method.fusion import LARGEST_ALPHA, VIEWS, check_together
+from moee.serve.fields import TEXTS_SCHEMA, DocumentList, InputList, Text, TextList, Weights, check_texts, whole
 from moee.types import Fusion, SearchFusion, View
 
 _MAX_K = 1000
@@ -62,8 +62,20 @@ class _Strict(_Model):
         return values
 
 
-class EmbeddingsRequest(_Strict):
-    """OpenAI's request, with extension fields: `fusion`, `alpha`, `prompt_name`, `return` and `truncate`."""
+class _Weighed(_Model):
+    weights: Weights = None
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        try:
+            check_together(getattr(self, "fusion", None), getattr(self, "alpha", None), self.weights)
+        except InputError as error:
+            raise PydanticCustomError("weights", "{says}", {"says": str(error)}) from error
+        return self
+
+
+class EmbeddingsRequest(_Strict, _Weighed):
+    """OpenAI's request, with extension fields: `fusion`, `weights`, `alpha`, `prompt_name`, `return` and `truncate`."""
 
     input: InputList
     model: str = Field(description="Name of the served model; `/v1/models` tells it.")
@@ -77,7 +89,9 @@ class EmbeddingsRequest(_Strict):
     views: list[View] = Field(
         default_factory=list,
         alias="return",
-        description="Views that each item holds beside its vector: hidden states and routing weights, calibrated.",
+        max_length=len(VIEWS),
+        description="Views that each item holds beside its vector, calibrated: hidden states (`hs`), routing weights "
+        "(`rw`), the mean of tokens (`tokens`), words (`lexical`).",
     )
 
 
@@ -89,6 +103,8 @@ class EmbeddingItem(BaseModel):
     embedding: Vector
     hs: Vector | None = Field(None, description="Hidden states, if `return` names them.")
     rw: Vector | None = Field(None, description="Routing weights, if `return` names them.")
+    tokens: Vector | None = Field(None, description="Mean of tokens, if `return` names it.")
+    lexical: Vector | None = Field(None, description="Words, if `return` names them.")
 
 
 class Usage(BaseModel):
@@ -107,8 +123,8 @@ class EmbeddingsAnswer(BaseModel):
     usage: Usage
 
 
-class RankingRequest(_Strict):
-    """The request of Cohere, Jina and vLLM, with extension fields: `fusion`, `alpha` and `truncate`."""
+class RankingRequest(_Strict, _Weighed):
+    """The request of Cohere, Jina and vLLM, with extension fields: `fusion`, `weights`, `alpha` and `truncate`."""
 
     model: str = Field(description="Name of the served model; `/v1/models` tells it.")
     query: Text
@@ -183,7 +199,7 @@ class TEIError(BaseModel):
     error_type: str
 
 
-class _TEIRequest(_Model):
+class _TEIRequest(_Weighed):
     model_config = ConfigDict(extra="ignore")
 
     truncate: Cut = None
@@ -195,7 +211,7 @@ class _TEIRequest(_Model):
 
 
 class EmbedRequest(_TEIRequest):
-    """TEI's request, with extension fields: `fusion` and `alpha`."""
+    """TEI's request, with extension fields: `fusion`, `weights` and `alpha`."""
 
     inputs: InputList
     normalize: bool = True
@@ -228,7 +244,7 @@ class SimilarityRequest(_Model):
 
 
 class RerankRequest(_TEIRequest):
-    """TEI's request, with extension fields: `fusion` and `alpha`."""
+    """TEI's request, with extension fields: `fusion`, `weights` and `alpha`."""
 
     query: Text
     texts: TextList
@@ -244,7 +260,7 @@ class Rank(BaseModel):
     text: str | None = None
 
 
-class SearchRequest(_Strict):
+class SearchRequest(_Strict, _Weighed):
     """What is looked for in the index."""
 
     query: Text
@@ -272,12 +288,13 @@ class SearchAnswer(BaseModel):
     query: str
     fusion: str
     alpha: float
+    weights: dict[View, float]
     k: int
     results: list[Found]
     took_ms: float
 
 
-class ExplainRequest(_Strict):
+class ExplainRequest(_Strict, _Weighed):
     """Two texts whose similarity is to be explained."""
 
     texts: Annotated[
@@ -326,14 +343,34 @@ class TextExpert(BaseModel):
     mean: float | None
 
 
+class ViewPart(BaseModel):
+    """What one view adds to a similarity: `part` is `share` times `cosine`."""
+
+    weight: float | None = Field(description="What was asked for; null if the fusion weighs by lengths.")
+    share: float = Field(description="What the cosine counts in this pair: the weight, divided by the sum of those.")
+    cosine: float
+    part: float
+
+
+class SharedWord(BaseModel):
+    """A word of both texts, how each writes it, and what it adds to their similarity."""
+
+    word: str
+    forms: list[str]
+    part: float
+
+
 class ExplanationAnswer(BaseModel):
-    """The similarity of two texts, and the parts that add up to it: `similarity` is `hidden` plus `routing`."""
+    """The similarity of two texts, and the parts that add up to it, by view, layer, expert and word."""
 
     texts: list[str]
     model: str
     fusion: str
     alpha: float | None
     similarity: float
+    views: dict[View, ViewPart]
+    words: list[SharedWord]
+    collisions: float = Field(description="Rest of the part of `lexical`: other words that share a coordinate.")
     hidden: float
     routing: float
     hidden_cosine: float | None
@@ -372,6 +409,9 @@ class IndexInfo(BaseModel):
     count: int
     fields: dict[str, str]
     alpha: float
+    fusion: str
+    weights: dict[View, float]
+    dims: dict[View, int]
     has_map: bool
     store: str
 
@@ -385,6 +425,7 @@ class InfoAnswer(BaseModel):
     device: str
     dtype: str
     dim: int
+    dims: dict[View, int]
     hidden_size: int
     num_moe_layers: int
     num_experts: list[int]
@@ -393,6 +434,7 @@ class InfoAnswer(BaseModel):
     prompts: list[str]
     fusion: str
     alpha: float
+    weights: dict[View, float] | None
     calibration: str
     max_concurrent_requests: int
     max_batch_tokens: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from moee.embedder import MoEE
 from moee.errors import InputError
 from moee.index.searcher import Searcher
 from moee.method.explanation import Explanation
+from moee.method.fusion import uses_alpha
 from moee.method.similarity import rank
 from moee.serve.batcher import Batcher, Encoded
 from moee.serve.encoder import Encoder, Options
@@ -25,7 +26,7 @@ from moee.serve.logs import note
 from moee.serve.metrics import Metrics
 from moee.serve.schemas import ExplainRequest, SearchRequest
 from moee.serve.settings import Settings
-from moee.types import Fusion
+from moee.types import Fusion, View
 
 T = TypeVar("T")
 
@@ -120,6 +121,7 @@ class Service:
         *,
         fusion: Fusion | None,
         alpha: float | None,
+        weights: Mapping[View, float] | None,
         truncate: bool | None,
         param: str,
     ) -> tuple[list[tuple[int, float]], int]:
@@ -130,6 +132,7 @@ class Service:
             documents: Each with one.
             fusion: As `MoEE.encode` takes it.
             alpha: As `MoEE.encode` takes it.
+            weights: As `MoEE.encode` takes them.
             truncate: As `embed`.
             param: The field that holds the documents, for messages.
 
@@ -140,7 +143,7 @@ class Service:
             Refusal, MoEEError: As `embed`.
         """
         asking, answering = (
-            self.options(prompt_name=prompt, fusion=fusion, alpha=alpha)
+            self.options(prompt_name=prompt, fusion=fusion, alpha=alpha, weights=weights)
             for prompt in self.encoder.embedder.config.search_prompts()
         )
         if asking == answering:  # one turn of the model for both
@@ -162,7 +165,7 @@ class Service:
             MoEEError: If the filter is wrong, or the store fails.
         """
         finder = self.finder
-        options = Options(finder.prompt, fusion="hs", normalize=True, with_views=True)
+        options = Options(finder.prompt, normalize=True, views=finder.views)
 
         async def embed(query: str) -> Blocks:
             encoded, _ = await self.embed([query], options, truncate=None, param="query")
@@ -180,8 +183,10 @@ class Service:
         texts, as_query, alpha = request.texts, request.as_query, request.alpha
         embedder = self._asked if as_query else self._explainer
         config = embedder.config
-        if as_query and alpha is None:
+        fusion = request.fusion or ("weighted" if request.weights is not None else config.fusion)
+        if as_query and alpha is None and uses_alpha(fusion):
             alpha = self._search_alpha  # a search weighs by that of documents, whatever the query's prompt would
+        chosen: dict[str, Any] = {"fusion": request.fusion, "alpha": alpha, "weights": request.weights}
         prompts = config.search_prompts() if as_query else (config.prompt, config.prompt)
         self.check_number(len(texts), "texts")
         pair = list(zip(texts, prompts, strict=True))
@@ -191,9 +196,7 @@ class Service:
             param="texts",
         )
         one, other = texts
-        return await self.batcher.call(
-            lambda: embedder.explain(one, other, fusion=request.fusion, alpha=alpha, as_query=as_query)
-        )
+        return await self.batcher.call(lambda: embedder.explain(one, other, as_query=as_query, **chosen))
 
     async def texts_of(self, inputs: Inputs, *, param: str) -> list[str]:
         """Return the texts of a request; token ids are turned back into text.
@@ -223,24 +226,31 @@ class Service:
         prompt_name: str | None,
         fusion: Fusion | None,
         alpha: float | None,
+        weights: Mapping[View, float] | None = None,
         normalize: bool | None = None,
         dimensions: int | None = None,
-        with_views: bool = False,
+        views: Sequence[View] = (),
     ) -> Options:
         """Return what a request chose.
 
         Raises:
-            Refusal: If the prompt is not served, or vectors cannot be shortened so.
+            Refusal: If the prompt is not served, a view cannot be had, or vectors cannot be shortened so.
         """
         try:
             prompt = self.encoder.check_prompt(prompt_name)
         except InputError as error:
             raise Refusal("validation", str(error), param="prompt_name") from error
+        pairs = None if weights is None else tuple(weights.items())
+        options = Options(prompt, fusion, alpha, normalize, dimensions, pairs, tuple(dict.fromkeys(views)))
         try:
-            self.encoder.check_dimensions(dimensions, fusion)
+            self.encoder.check_views(options)
+        except InputError as error:
+            raise Refusal("validation", str(error), param="weights" if weights else "return") from error
+        try:
+            self.encoder.check_dimensions(options)
         except InputError as error:
             raise Refusal("dimensions", str(error), param="dimensions") from error
-        return Options(prompt, fusion, alpha, normalize, dimensions, with_views)
+        return options
 
     def check_number(self, count: int, param: str) -> None:
         """Refuse a request of too many texts."""
@@ -310,6 +320,7 @@ class Service:
             "device": info.device,
             "dtype": info.dtype,
             "dim": self.dim,
+            "dims": embedder.dims,
             "hidden_size": info.hidden_size,
             "num_moe_layers": len(info.layer_ids),
             "num_experts": list(info.num_experts),
@@ -318,6 +329,7 @@ class Service:
             "prompts": list(self.encoder.prompts),
             "fusion": config.fusion,
             "alpha": embedder.alpha,
+            "weights": {view: config.weights[view] for view in config.views} if config.fusion == "weighted" else None,
             "calibration": config.calibration,
             "max_concurrent_requests": settings.max_concurrent_requests,
             "max_batch_tokens": settings.max_batch_tokens,

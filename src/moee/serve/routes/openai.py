@@ -29,8 +29,9 @@ def router(service: Service) -> APIRouter:
             prompt_name=request.prompt_name,
             fusion=request.fusion,
             alpha=request.alpha,
+            weights=request.weights,
             dimensions=request.dimensions,
-            with_views=bool(request.views),
+            views=request.views,
         )
         texts = await service.texts_of(request.input, param="input")
         encoded, tokens = await service.embed(texts, options, truncate=request.truncate, param="input")
@@ -49,6 +50,7 @@ def router(service: Service) -> APIRouter:
             documents,
             fusion=request.fusion,
             alpha=request.alpha,
+            weights=request.weights,
             truncate=request.truncate,
             param="documents",
         )

@@ -31,6 +31,7 @@ def router(service: Service) -> APIRouter:
             prompt_name=request.prompt_name,
             fusion=request.fusion,
             alpha=request.alpha,
+            weights=request.weights,
             normalize=request.normalize,
             dimensions=request.dimensions,
         )
@@ -42,7 +43,9 @@ def router(service: Service) -> APIRouter:
     async def similarity(request: SimilarityRequest) -> JsonAnswer:
         """Compare a text with others: the cosine of each pair."""
         chosen = request.parameters or SimilarityParameters.model_validate({})
-        options = service.options(prompt_name=chosen.prompt_name, fusion=chosen.fusion, alpha=chosen.alpha)
+        options = service.options(
+            prompt_name=chosen.prompt_name, fusion=chosen.fusion, alpha=chosen.alpha, weights=chosen.weights
+        )
         texts = [request.inputs.source_sentence, *request.inputs.sentences]
         encoded, _ = await service.embed(texts, options, truncate=chosen.truncate, param="sentences")
         vectors = encoded.vectors.fused
@@ -57,6 +60,7 @@ def router(service: Service) -> APIRouter:
             request.texts,
             fusion=request.fusion,
             alpha=request.alpha,
+            weights=request.weights,
             truncate=request.truncate,
             param="texts",
         )
