@@ -70,6 +70,7 @@ def test_cut_texts_are_counted_once_over_all_windows(
     Writer(model, store, None).write(wanted, range(30))
     assert [message for message in caplog.messages if "cut" in message] == [
         "3 of 30 texts were cut to 3 tokens; the prompt's end was kept. "
-        "--truncate error refuses such texts, end cuts without a word."
+        "--chunk 256 splits such texts into passages and loses nothing; --truncate error refuses them, end cuts "
+        "without a word."
     ]
     store.close()

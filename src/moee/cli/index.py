@@ -72,6 +72,7 @@ def build(
     report: Annotated[
         bool, typer.Option("--report", help="Measure what shorter and rounder vectors lose, on held-out texts.")
     ] = False,
+    chunk: options.Chunk = None,
     prompt: options.Prompt = None,
     query_prompt: Annotated[str | None, typer.Option(help="Prompt of queries, if it is another.")] = None,
     document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
@@ -94,6 +95,7 @@ def build(
       moee index build papers.jsonl --out papers.index --fields year,venue
       moee index build reviews.csv --text-column review --id-column number --out reviews.index
       moee index build corpus.parquet --out small.index --dims 256 --quantize int8 --report
+      moee index build books.jsonl --chunk 256 --out books.index
       moee index build notes.txt --out notes.index --store postgresql://me@localhost/notes
     """
     from moee.files.rows import Columns
@@ -109,6 +111,7 @@ def build(
         reduction=reduction,
         quantize=quantize,
         report=report,
+        chunk=chunk,
     )
     corpus = read_corpus(source, Columns(text_column, id_column, _names(fields)), reading=reading_of(reads))
     embedder = options.open_model(
@@ -172,19 +175,23 @@ def delete(
     *,
     as_json: options.Json = False,
 ) -> None:
-    """Delete texts from an index by their ids, all at once.
+    """Delete texts from an index by their ids, all at once. In an index of passages, ids are those of documents.
 
     \b
     Examples:
       moee index delete papers.index 2410.10814 2409.02060
     """
     from moee.index.folder import open_index
+    from moee.index.passages import delete_documents
 
     with open_index(folder) as index:
-        known = set(index.store.texts_of(ids))
-        deleted = index.store.delete(ids)
+        if index.manifest.chunk is not None:
+            deleted, unknown = delete_documents(index.store, ids)
+        else:
+            known = set(index.store.texts_of(ids))
+            deleted = index.store.delete(ids)
+            unknown = [name for name in dict.fromkeys(ids) if name not in known]
         left = len(index.store)
-    unknown = [name for name in dict.fromkeys(ids) if name not in known]
     print_result({"deleted": deleted, "unknown": unknown, "num_texts": left}, str(deleted), as_json=as_json)
     missing = f"; not in the index: {', '.join(unknown)}" if unknown else ""
     note(f"{deleted} deleted, {left} left{missing}")
@@ -285,6 +292,11 @@ def _dims_of(loss: dict[str, Any]) -> dict[str, int]:
     return dict(loss["dims"]) if "dims" in loss else {"hs": loss["hidden_dim"], "rw": loss["routing_dim"]}
 
 
+def _number_of_texts(facts: dict[str, Any]) -> str:
+    of_what = "" if facts["chunk"] is None else f" passages of at most {facts['chunk']} tokens"
+    return f"{facts['num_texts']}{of_what}{'' if facts['is_complete'] else ' so far: unfinished'}"
+
+
 def _lines(facts: dict[str, Any]) -> list[list[str]]:
     """Return what `info` prints, a line each. `Any`: the facts are JSON."""
     model, vectors, calibration = facts["model"], facts["vectors"], facts["calibration"]
@@ -293,7 +305,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
     fields = ", ".join(f"{name} ({kind})" for name, kind in facts["fields"].items()) or "none"
     prompts = {name: value for name, value in facts["prompts"].items() if value is not None}
     lines = [
-        ["texts", f"{facts['num_texts']}{'' if facts['is_complete'] else ' so far: unfinished'}"],
+        ["texts", _number_of_texts(facts)],
         ["model", f"{model['name']} (weights {model['fingerprint']}, {model['dtype']}, {model['precision']})"],
         *([name.replace("_", " "), repr(value)] for name, value in prompts.items()),
         ["calibration", f"{calibration['method']}, {calibration['whose']}, {calibration['num_texts']} texts"],

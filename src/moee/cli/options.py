@@ -53,6 +53,12 @@ CalibrationMethod = Annotated[
 Scoring = Annotated[
     str | None, typer.Option(metavar="softmax|native|logits|topk", help="How router logits become routing weights.")
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TOKENS", help="Split texts over so many tokens, the prompt counted, into passages of whole sentences."
+    ),
+]
 MaxLength = Annotated[int | None, typer.Option(help="Longest prompt in tokens; the model's own limit if not given.")]
 Truncate = Annotated[str | None, typer.Option(metavar="warn|error|end", help="What to do with a text over the limit.")]
 OnEmpty = Annotated[str | None, typer.Option(metavar="error|encode", help="What to do with an empty text.")]

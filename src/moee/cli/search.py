@@ -38,6 +38,9 @@ def search(
         str | None,
         typer.Option("--filter", metavar="EXPRESSION", help='Over the fields: year >= 2020 and lang in ("en", "de").'),
     ] = None,
+    per_document: Annotated[
+        bool, typer.Option("--per-document", help="The best passage of each document alone, in an index of passages.")
+    ] = False,
     model: options.IndexModel = None,
     loading: Loading,
     as_json: options.Json = False,
@@ -58,9 +61,9 @@ def search(
 
     weight = options.parse_alpha(alpha)
     chosen = weight if isinstance(weight, float) else None
-    _check_question(folder, query, fusion=fusion, alpha=chosen, where=where)
+    _check_question(folder, query, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
     with Searcher.open(folder, model=model, **loading) as searcher:
-        hits = searcher.search(query, k, fusion=fusion, alpha=chosen, where=where)
+        hits = searcher.search(query, k, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
         document = {
             "query": query,
             "fusion": fusion or searcher.fusion,
@@ -73,25 +76,30 @@ def search(
         if as_json:
             print_json(document)
         else:
-            _print_hits(hits, searcher.views, list(searcher.manifest.layout.fields))
+            _print_hits(hits, searcher.views, list(searcher.manifest.file_fields))
         _say_state(searcher, hits, filtered=where is not None)
 
 
-def _check_question(folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None) -> None:
+def _check_question(
+    folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None, per_document: bool
+) -> None:
     """Report what is wrong before a model is loaded for it."""
     from moee.files.text import check_text
     from moee.index.manifest import read_manifest
+    from moee.index.passages import check_passages
     from moee.method.fusion import check_alpha, check_weighted
     from moee.stores.filters import Filter
 
-    fields = read_manifest(folder).layout.fields
+    manifest = read_manifest(folder)
     check_text(query, "the query")
     if fusion is not None:
         check_weighted(fusion, "searched")
     if alpha is not None:
         check_alpha(alpha)
     if where is not None:
-        Filter.parse(where).check(fields)
+        Filter.parse(where).check(manifest.layout.fields)
+    if per_document:
+        check_passages(manifest)
 
 
 def _print_hits(hits: Sequence[Hit], views: Sequence[View], fields: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from moee.files.atomic import atomic_folder, check_writable
 from moee.index.fit import BuildOptions, Prepared, Sample, prepare
 from moee.index.folder import CODEC, EMBEDDER, REDUCER, REPORT, IndexFolder, open_index
 from moee.index.manifest import MANIFEST, Manifest, read_manifest, write_manifest
+from moee.index.passages import in_passages, left_over
 from moee.index.records_from_file import Corpus
 from moee.index.resume_check import check_embedder, check_same, source_of
 from moee.index.searcher import Searcher, documents_of, open_embedder
@@ -86,6 +87,8 @@ def build_index(
     folder, options = Path(folder).expanduser(), options or BuildOptions()
     check_embedder(embedder.config)
     corpus = corpus.with_texts(embedder.config.on_empty)
+    if options.chunk is not None:
+        corpus = in_passages(corpus, documents_of(embedder), options.chunk)
     parts = parts_of(folder)
     sample = Sample(corpus, embedder, parts, held_out=options.report, show_progress=show_progress)
     report = None
@@ -156,6 +159,7 @@ def _manifest(prepared: Prepared, corpus: Corpus, options: BuildOptions) -> Mani
         reduction=None if options.dims is None else options.reduction,
         quantize=options.quantize,
         sources=(source_of(corpus),),
+        chunk=options.chunk,
     )
 
 
@@ -205,7 +209,10 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
     """
     started = time.monotonic()
     corpus = corpus.with_texts(searcher.embedder.config.on_empty)
-    index, records = searcher.index, corpus.records
+    index, chunk = searcher.index, searcher.manifest.chunk
+    if chunk is not None:
+        corpus = in_passages(corpus, searcher.documents, chunk)
+    records = corpus.records
     # named before anything is written, so that a stopped addition is known to be one
     index.manifest = index.manifest.with_source(source_of(corpus))
     write_manifest(index.folder, index.manifest)
@@ -214,6 +221,8 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
     updated, embedded = _update_fields(index, records, same)
     writer = Writer(searcher.documents, index.store, index.reducer, show_progress=show_progress)
     writer.write(records, sorted([*missing, *embedded]))
+    if chunk is not None:
+        index.store.delete(left_over(index.store, corpus))
     _finish(index, corpus)
     num_embedded = len(missing) + len(embedded)
     kept = len(records) - num_embedded - updated

@@ -58,6 +58,8 @@ class BuildOptions:
         reduction: How vectors are reduced.
         quantize: `"int8"` or `"binary"`; None keeps float32.
         report: Measure what reduction and quantisation lose.
+        chunk: Split texts over so many tokens, the prompt counted, into passages, a record each; None keeps texts
+            whole.
 
     Raises:
         UnknownNameError: If a value is not one of a closed set.
@@ -70,6 +72,7 @@ class BuildOptions:
     reduction: str = "pca"
     quantize: str | None = None
     report: bool = False
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked before a model is loaded."""

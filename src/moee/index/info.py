@@ -24,6 +24,7 @@ def describe(index: IndexFolder) -> dict[str, Any]:
     return {
         "folder": str(index.folder),
         "num_texts": len(index.store),
+        "chunk": manifest.chunk,
         "is_complete": not manifest.unfinished,
         "model": {
             "name": manifest.model,

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from moee.errors import InputError, StoreError
@@ -22,7 +23,7 @@ from moee.files.atomic import atomic_file
 from moee.files.json import read_json
 from moee.files.rows import OnBadRow
 from moee.stores.registry import StoreSpec
-from moee.stores.store import Layout
+from moee.stores.store import FieldType, Layout
 from moee.types import ModelInfo
 
 KIND = "moee-index"
@@ -33,6 +34,12 @@ Calibrate = Literal["corpus", "builtin", "none", "kept"]
 """Texts whose statistics an index has: a sample of the corpus, built-in sentences, none, or the embedder's own."""
 
 MANIFEST = "index.json"
+
+DOCUMENT = "document"
+PASSAGE_FIELDS: Mapping[str, FieldType] = MappingProxyType(
+    {DOCUMENT: "string", "chunk": "integer", "start": "integer", "end": "integer"}
+)
+"""Fields that every passage has: the id of its document, its number, and its place in the document's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Manifest:
         quantize: `"int8"` or `"binary"`; None for float32.
         sources: Files, in the order they were added; the first is that of the build.
         moee_version: Version that made the index.
+        chunk: The most tokens of a passage with its prompt; None if its records are whole texts.
     """
 
     store: StoreSpec
@@ -93,6 +101,13 @@ class Manifest:
     quantize: str | None
     sources: tuple[Source, ...]
     moee_version: str = version("moee")
+    chunk: int | None = None
+
+    @property
+    def file_fields(self) -> dict[str, FieldType]:
+        """Fields that come from files: all but those that say where a passage stands."""
+        own = PASSAGE_FIELDS if self.chunk is not None else ()
+        return {name: kind for name, kind in self.layout.fields.items() if name not in own}
 
     @property
     def unfinished(self) -> list[Source]:

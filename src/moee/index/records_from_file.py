@@ -50,6 +50,7 @@ class Corpus:
         places: Place of each record, for messages.
         fields: The type of every field.
         reading: How the file was read, with the rows that were left out.
+        documents: The texts of the file, if the records are passages of them; see `moee.index.passages`.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Corpus:
     places: Sequence[Place]
     fields: Mapping[str, FieldType]
     reading: Reading = field(default_factory=Reading)
+    documents: Corpus | None = None
 
     def digest(self) -> str:
         """Return a SHA-256 of the records: of what was read, not of how the file is compressed or quoted."""
@@ -176,7 +178,7 @@ def read_addition(
         InputError: If ids of a column were asked for and those of the index are digests; as `read_corpus`.
         TextTypeError, MissingExtraError: As `read_corpus`.
     """
-    built, types = manifest.sources[0], manifest.layout.fields
+    built, types = manifest.sources[0], manifest.file_fields
     if id_column is not None and built.id_column is None:
         raise InputError(
             f"The ids of the index are digests of its texts, and ids from the column {id_column!r} were asked for: a "

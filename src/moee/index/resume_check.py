@@ -35,10 +35,11 @@ def source_of(corpus: Corpus, *, is_complete: bool = False) -> Source:
     path = corpus.label if corpus.label == STDIN else str(Path(corpus.label).expanduser().resolve())
     columns = corpus.columns
     reading = corpus.reading
+    read = corpus.documents or corpus
     return Source(
         path,
-        corpus.digest(),
-        len(corpus.records),
+        read.digest(),
+        len(read.records),
         columns.text,
         columns.id,
         is_complete,
@@ -81,6 +82,7 @@ def _settings(manifest: Manifest, saved: EmbedderConfig, embedder: MoEE, options
         ("dims", manifest.dims, options.dims),
         ("reduction", manifest.reduction, None if options.dims is None else options.reduction),
         ("quantize", manifest.quantize, options.quantize),
+        ("chunk", manifest.chunk, options.chunk),
         ("calibrate", manifest.calibrate, options.calibrate or manifest.calibrate),
     )
     yield from (each for each in pairs if each[1] != each[2])

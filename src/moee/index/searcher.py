@@ -12,6 +12,7 @@ from moee.embedder import MoEE
 from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
+from moee.index.passages import best_of_documents, check_passages
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import check_weighted, check_weights, cosine_weights, join_blocks
 from moee.method.saved import SavedEmbedder, read_embedder
@@ -178,6 +179,7 @@ class Searcher:
         fusion: str | None = None,
         alpha: float | None = None,
         where: str | None = None,
+        per_document: bool = False,
     ) -> list[Hit]:
         """Return the texts that are most like a query, best first.
 
@@ -191,12 +193,15 @@ class Searcher:
             fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
             alpha: Weight of the routing weights in `"sum"`; None is the index's.
             where: A filter over the fields, for example `year >= 2020 and lang == "en"`.
+            per_document: Return the best passage of each document alone, in an index of passages.
 
         Raises:
             InputError: If a value cannot be used, or the filter names an unknown field; as `query` for the rest.
         """
         condition = self.filter(where)
-        return self.find(self.query(text, weights=weights, fusion=fusion, alpha=alpha), k, condition)
+        return self.find(
+            self.query(text, weights=weights, fusion=fusion, alpha=alpha), k, condition, per_document=per_document
+        )
 
     def filter(self, where: str | None) -> Filter | None:
         """Read a filter and check it against the fields of the index.
@@ -210,13 +215,17 @@ class Searcher:
         condition.check(self.manifest.layout.fields)
         return condition
 
-    def find(self, query: Query, k: int = 10, where: Filter | None = None) -> list[Hit]:
+    def find(self, query: Query, k: int = 10, where: Filter | None = None, *, per_document: bool = False) -> list[Hit]:
         """Search with a query that is ready; the model is not run.
 
         Raises:
-            InputError: If `k` is not 1 or larger, or the query's blocks do not fit.
+            InputError: If `k` is not 1 or larger, the query's blocks do not fit, or the best of each document is asked
+                for and the index holds whole texts.
         """
-        return search(self.store, query, k, where)
+        if not per_document:
+            return search(self.store, query, k, where)
+        check_passages(self.manifest)
+        return best_of_documents(lambda limit: search(self.store, query, limit, where), k)
 
     def close(self) -> None:
         """Close the index. The model stays: it may be shared."""

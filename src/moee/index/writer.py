@@ -22,7 +22,10 @@ SWEEP_BYTES = 1 << 30
 """Views of the texts given at once to a model that is read from disk, which is read again for each such window."""
 FLUSH_S = 5.0
 """Longest time that finished texts wait to be written: what a kill can lose, and what a store writes in one go."""
-_ADVICE = "--truncate error refuses such texts, end cuts without a word."
+_ADVICE = (
+    "--chunk 256 splits such texts into passages and loses nothing; --truncate error refuses them, end cuts without a "
+    "word."
+)
 
 
 class Writer:
