@@ -13,10 +13,13 @@ from moee.cli import options
 from moee.cli.console import note, print_json, print_json_lines, shows_progress
 from moee.cli.groups import Fusing, Lengths, Method, Reads, Running, grouped
 from moee.cli.inputs import ON_EMPTY, Input, write_rejects
+from moee.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
     from moee.files.write import Embedded
+    from moee.method.chunks import Chunk
+    from moee.types import Views
 
 
 @grouped
@@ -37,6 +40,15 @@ def embed(
     views: Annotated[
         bool, typer.Option("--views", help="Also write the hidden states and the routing weights themselves.")
     ] = False,
+    chunk: options.Chunk = None,
+    chunks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="pool|keep",
+            help="With --chunk: one vector for each text, made of its passages' (pool, the default), or one for each "
+            "passage (keep).",
+        ),
+    ] = None,
     lengths: Lengths,
     running: Running,
     as_json: options.Json = False,
@@ -48,6 +60,9 @@ def embed(
     Every record of .jsonl and .parquet has index, text and embedding, and with --views also hidden_states and
     routing_weights. An .npz file has them as arrays, with layer_ids and num_experts; an .npy file has the vectors only.
 
+    With --chunk, long texts are split and nothing of them is cut off. Kept passages have the index of their text, and
+    chunk, start and end: their number and place in it.
+
     With -o, finished texts are kept in OUTPUT.parts until the file is written: run the same command again after a stop,
     and it goes on from there. A model larger than memory is read from disk a layer at a time (see --memory).
 
@@ -56,6 +71,7 @@ def embed(
       moee embed reviews.csv --text-column review -o reviews.npy
       cat questions.txt | moee embed - --fusion hs > questions.jsonl
       moee embed reviews.csv --text-column review --weights hs=1,rw=0.2,lexical=1 -o reviews.npy
+      moee embed books.jsonl --chunk 256 --chunks keep -o passages.jsonl
       moee embed papers.parquet -m allenai/OLMoE-1B-7B-0924 -o vectors.parquet
       moee embed papers.parquet -m deepseek-ai/deepseek-moe-16b-base --memory 8GiB -o vectors.parquet
     """
@@ -63,28 +79,67 @@ def embed(
 
     if output is not None:
         check_output(output, with_views=views)
+    keeps = _keeps_chunks(chunk, chunks, with_views=views)
     given = Input.read(source, text_column, reads)
     embedder = options.open_model(model, **fusing, **method, **lengths, **running)
     texts = given.texts(embedder.config.on_empty, if_empty=ON_EMPTY)
     skipped = write_rejects(source, given.reading, beside=output)
     started = time.perf_counter()
-    embedded = _encode(embedder, texts, output, with_views=views)
+    if chunk is not None and not keeps:
+        embedder.config.check_alone("made of chunks")
+    split = None if chunk is None else embedder.split(texts, chunk)
+    embedded = _encode(embedder, texts, output, split, keeps=keeps, with_views=views)
+    skipped = {"num_texts": len(texts), **({"num_passages": sum(map(len, split))} if split else {}), **skipped}
     _deliver(embedder, embedded, output, skipped, as_json=as_json, seconds=time.perf_counter() - started)
 
 
-def _encode(embedder: MoEE, texts: list[str], output: Path | None, *, with_views: bool) -> Embedded:
+def _keeps_chunks(chunk: int | None, chunks: str | None, *, with_views: bool) -> bool:
+    """Return whether passages are kept, once the options are seen to fit."""
+    if chunks is not None:
+        check_choice("value of --chunks", chunks, ("pool", "keep"))
+        if chunk is None:
+            raise InputError("--chunks says what becomes of passages, and there are none. Give --chunk 256 too.")
+    if chunk is not None and chunks != "keep" and with_views:
+        raise InputError("--views has a row for each passage, and --chunks pool one for each text. Give --chunks keep.")
+    return chunks == "keep"
+
+
+def _encode(
+    embedder: MoEE,
+    texts: list[str],
+    output: Path | None,
+    split: list[list[Chunk]] | None,
+    *,
+    keeps: bool,
+    with_views: bool,
+) -> Embedded:
     """Run the model. With an output file, what is finished is kept beside it until the file is written."""
-    from moee.files.write import Embedded
+    from moee.files.write import Embedded, Passage
+
+    if split is None:
+        views = _views(embedder, texts, output)
+        return Embedded(texts, embedder.fuse(views), views if with_views else None)
+    passages = [each.text for own in split for each in own]
+    views = _views(embedder, passages, output)
+    if not keeps:
+        return Embedded(texts, embedder.space().vectors(views, split))
+    places = [
+        Passage(index, number, each.start, each.end)
+        for index, own in enumerate(split)
+        for number, each in enumerate(own)
+    ]
+    return Embedded(passages, embedder.fuse(views), views if with_views else None, places)
+
+
+def _views(embedder: MoEE, texts: list[str], output: Path | None) -> Views:
     from moee.view_store import ViewStore
 
     if output is None:
-        views = embedder.encode_views(texts, show_progress_bar=shows_progress())
-    else:
-        store = ViewStore(embedder, parts_of(output), show_progress=shows_progress(), projections=False, strict=True)
-        if done := len(set(texts)) - store.missing(list(dict.fromkeys(texts)), embedder.config):
-            note(f"{done} texts were finished by an earlier run and are taken from {parts_of(output)}")
-        views = store.views(texts, embedder.config)
-    return Embedded(texts=texts, vectors=embedder.fuse(views), views=views if with_views else None)
+        return embedder.encode_views(texts, show_progress_bar=shows_progress())
+    store = ViewStore(embedder, parts_of(output), show_progress=shows_progress(), projections=False, strict=True)
+    if done := len(set(texts)) - store.missing(list(dict.fromkeys(texts)), embedder.config):
+        note(f"{done} texts were finished by an earlier run and are taken from {parts_of(output)}")
+    return store.views(texts, embedder.config)
 
 
 def parts_of(output: Path) -> Path:
@@ -118,4 +173,5 @@ def _deliver(
         print_json_lines(jsonl_records(embedded))
     target = f" -> {output}" if output is not None else ""
     parts = ", ".join(f"{view} {dim}" for view, dim in embedder.dims.items())
-    note(f"{summary['num_texts']} texts, {summary['dim']} dimensions ({parts}), {seconds:.1f} s{target}")
+    chunks = f" in {summary['num_passages']} passages" if "num_passages" in summary else ""
+    note(f"{summary['num_texts']} texts{chunks}, {summary['dim']} dimensions ({parts}), {seconds:.1f} s{target}")

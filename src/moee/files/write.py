@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,28 @@ from moee.errors import InputError, MissingExtraError, OutputError
 from moee.files.atomic import atomic_file, check_writable
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from moee.types import Array, Views
 
 OUTPUT_SUFFIXES = (".npy", ".npz", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Where a passage stands.
+
+    Attributes:
+        index: Place of its text in the input.
+        chunk: Its number in the text, from 0.
+        start: Place of its first character in the text.
+        end: Place behind its last character.
+    """
+
+    index: int
+    chunk: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +43,21 @@ class Embedded:
     """Texts with their vectors, ready to be written.
 
     Attributes:
-        texts: Texts in input order.
+        texts: Texts in input order, or passages of them.
         vectors: `(num_texts, dim)` float32.
-        views: The two views of the same texts, if they were asked for.
+        views: The views of the same texts, if they were asked for.
+        passages: Where each stands, if they are passages.
     """
 
     texts: Sequence[str]
     vectors: Array
     views: Views | None = None
+    passages: Sequence[Passage] | None = None
+
+    def places(self) -> Iterator[dict[str, int]]:
+        """Yield what a record says of its place: `index`, and of a passage `chunk`, `start` and `end`."""
+        for row in range(len(self.texts)):
+            yield {"index": row} if self.passages is None else asdict(self.passages[row])
 
 
 def check_output(path: Path, *, with_views: bool = False) -> None:
@@ -78,12 +104,15 @@ def write(path: Path, embedded: Embedded) -> None:
 
 
 def jsonl_records(embedded: Embedded) -> Iterator[dict[str, Any]]:
-    """Yield one record a text: `index`, `text`, `embedding`, and with views `hidden_states` and `routing_weights`."""
-    for index, text in enumerate(embedded.texts):
-        record: dict[str, Any] = {"index": index, "text": text, "embedding": _floats(embedded.vectors[index])}
+    """Yield one record a text: `index`, `text`, `embedding`, and with views `hidden_states` and `routing_weights`.
+
+    A passage also has `chunk`, `start` and `end`, and the `index` of its text.
+    """
+    for row, (text, place) in enumerate(zip(embedded.texts, embedded.places(), strict=True)):
+        record: dict[str, Any] = {**place, "text": text, "embedding": _floats(embedded.vectors[row])}
         if embedded.views is not None:
-            record["hidden_states"] = _floats(embedded.views.hidden_states[index])
-            record["routing_weights"] = _floats(embedded.views.routing_weights[index])
+            record["hidden_states"] = _floats(embedded.views.hidden_states[row])
+            record["routing_weights"] = _floats(embedded.views.routing_weights[row])
         yield record
 
 
@@ -99,6 +128,8 @@ def _write_npy(path: Path, embedded: Embedded) -> None:
 
 def _write_npz(path: Path, embedded: Embedded) -> None:
     arrays: dict[str, Any] = {"embeddings": embedded.vectors}
+    if embedded.passages is not None:
+        arrays.update(_columns(embedded))
     if embedded.views is not None:
         arrays["hidden_states"] = embedded.views.hidden_states
         arrays["routing_weights"] = embedded.views.routing_weights
@@ -106,6 +137,11 @@ def _write_npz(path: Path, embedded: Embedded) -> None:
         arrays["num_experts"] = np.asarray(embedded.views.num_experts, dtype=np.int64)
     with path.open("wb") as stream:
         np.savez(stream, **arrays)
+
+
+def _columns(embedded: Embedded) -> dict[str, npt.NDArray[np.int64]]:
+    rows = list(embedded.places())
+    return {name: np.array([row[name] for row in rows], dtype=np.int64) for name in rows[0]}
 
 
 def _write_jsonl(path: Path, embedded: Embedded) -> None:
@@ -122,7 +158,7 @@ def _write_parquet(path: Path, embedded: Embedded) -> None:
         return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
 
     columns = {
-        "index": pa.array(range(len(embedded.texts)), type=pa.int64()),
+        **{name: pa.array(values, type=pa.int64()) for name, values in _columns(embedded).items()},
         "text": pa.array(embedded.texts, type=pa.string()),
         "embedding": vectors(embedded.vectors),
     }
