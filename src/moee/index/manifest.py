@@ -147,7 +147,7 @@ class Manifest:
 def _layout(values: Mapping[str, Any]) -> Layout:
     # version 1 knew two blocks, and named the lengths of both
     if "dims" in values:
-        return Layout(values["dims"], values["fields"])
+        return Layout(values["dims"], values["fields"], values.get("hybrid", False))
     return Layout({"hs": values["hidden_dim"], "rw": values["routing_dim"]}, values["fields"])
 
 

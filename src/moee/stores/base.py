@@ -7,8 +7,9 @@ the same order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -18,10 +19,11 @@ from moee.errors import InputError, OutputError
 from moee.files.atomic import atomic_folder
 from moee.method.fusion import split_blocks
 from moee.stores.filters import Dialect, Filter
+from moee.stores.fulltext import Found, no_full_text, query_terms
 from moee.stores.quantize import Codec
 from moee.stores.records import check_batch, check_layout, check_query, columns_of
 from moee.stores.store import Candidates, Hit, Layout, Query, Record, describe_dims
-from moee.types import Array
+from moee.types import Array, View
 
 MARGIN = 16
 """Candidates that a store returns beyond those asked for: its own order is that of float32, or approximate."""
@@ -111,6 +113,35 @@ class Store(ABC):
             where.check(self.layout.fields)
         return self._search(vector, k, where)
 
+    def search_words(self, terms: Sequence[str], k: int, where: Filter | None = None) -> Found:
+        """Return the `k` records of the largest BM25, of those that hold a term and pass the filter.
+
+        Args:
+            terms: Different terms, from `fulltext.query_terms`.
+            k: How many, 1 or larger; fewer come back if fewer hold a term and pass.
+            where: None for all.
+
+        Raises:
+            InputError: If the store keeps no words, or as `search`.
+            StoreError: If the store cannot be read.
+        """
+        if not self.layout.hybrid:
+            raise no_full_text()
+        if where is not None:
+            where.check(self.layout.fields)
+        return self._search_words(terms, k, where) if terms else Found(self.fetch([]), [])
+
+    def word_scores(self, terms: Sequence[str], ids: Sequence[str]) -> dict[str, float]:
+        """Return the BM25 of records by id, as `search_words` gives it; those without a term are left out.
+
+        Raises:
+            InputError: If the store keeps no words.
+            StoreError: If the store cannot be read.
+        """
+        if not self.layout.hybrid:
+            raise no_full_text()
+        return self._word_scores(terms, ids) if terms and ids else {}
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of records."""
@@ -160,6 +191,14 @@ class Store(ABC):
     def _search(self, vector: Array, k: int, where: Filter | None) -> Candidates:
         """Do what `search` says, with values that were checked."""
 
+    @abstractmethod
+    def _search_words(self, terms: Sequence[str], k: int, where: Filter | None) -> Found:
+        """Do what `search_words` says, with terms, in a store that keeps words."""
+
+    @abstractmethod
+    def _word_scores(self, terms: Sequence[str], ids: Sequence[str]) -> dict[str, float]:
+        """Do what `word_scores` says, with terms and ids, in a store that keeps words."""
+
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
@@ -206,6 +245,19 @@ def search(store: Store, query: Query, k: int, where: Filter | None = None) -> l
             f"The query has blocks of the dimensions {describe_dims(query.dims)}, the index of "
             f"{describe_dims(store.layout.dims)}. Query with the model that the index was built with."
         )
+    if query.text is not None and not store.layout.hybrid:
+        raise no_full_text()
+    if not query.is_lexical:
+        return _search_dense(store, query, k, where)
+    assert query.text is not None, "asked by is_lexical"
+    terms = query_terms(query.text)
+    if not terms and query.is_dense:
+        # a query without a word is carried by its other views, as a text without one is
+        return _search_dense(store, replace(query, weights={**query.weights, "lexical": 0.0}), k, where)
+    return _search_hybrid(store, query, terms, k, where)
+
+
+def _search_dense(store: Store, query: Query, k: int, where: Filter | None) -> list[Hit]:
     limit = k + MARGIN
     while True:
         candidates = store.search(query.vector, limit, where)
@@ -215,8 +267,60 @@ def search(store: Store, query: Query, k: int, where: Filter | None = None) -> l
         limit = min(4 * limit, max(MAX_CANDIDATES, limit))
 
 
-def rank(query: Query, candidates: Candidates, k: int) -> list[Hit]:
-    """Score candidates exactly, and return the `k` best as `search` does."""
+def _search_hybrid(store: Store, query: Query, terms: Sequence[str], k: int, where: Filter | None) -> list[Hit]:
+    """Join what vectors find with what words find, until nothing else can be as good.
+
+    Every candidate has all of its scores, whichever side found it. A record that neither side returned scores no more
+    on each side than the last that it did return (the threshold algorithm: Fagin, Lotem and Naor 2003), so the hits are
+    exact if the side of the vectors is, up to `MAX_CANDIDATES`.
+    """
+    limit = k + MARGIN
+    best = store.search_words(terms, 1).scores
+    while True:
+        worded = store.search_words(terms, limit, where)
+        dense = store.search(query.vector, limit, where) if query.is_dense else worded.candidates
+        candidates = _union(dense, worded.candidates)
+        found = store.word_scores(terms, [record.id for record in candidates.records])
+        shares = {name: min(score / best[0], 1.0) for name, score in found.items()}
+        hits = rank(query, candidates, len(candidates.records), shares)
+        if len(hits) <= k or limit >= MAX_CANDIDATES or hits[k - 1].score > _unseen(query, hits, dense, worded, limit):
+            return hits[:k]
+        limit = min(4 * limit, max(MAX_CANDIDATES, limit))
+
+
+def _unseen(query: Query, hits: Sequence[Hit], dense: Candidates, worded: Found, limit: int) -> float:
+    """Return a score that no record beyond the candidates of two sides exceeds."""
+    if query.is_dense and len(dense.records) < limit:
+        return -np.inf  # the vectors of all records that pass were looked at
+    cosines = {hit.record.id: hit.cosines for hit in hits}
+    sides: tuple[tuple[Candidates, tuple[View, ...]], ...] = (
+        (dense, tuple(query.blocks)),
+        (worded.candidates, ("lexical",)),
+    )
+    most = 0.0
+    for side, views in sides:
+        if len(side.records) >= limit:
+            last = [sum(query.weights[view] * cosines[each.id][view] for view in views) for each in side.records]
+            most += min(last)
+    return most / sum(query.weights.values()) + TIE
+
+
+def _union(left: Candidates, right: Candidates) -> Candidates:
+    known = {record.id for record in left.records}
+    places = [place for place, record in enumerate(right.records) if record.id not in known]
+    records = [*left.records, *(right.records[place] for place in places)]
+    return Candidates(records, np.concatenate([left.vectors, right.vectors[places]]))
+
+
+def rank(query: Query, candidates: Candidates, k: int, shares: Mapping[str, float] | None = None) -> list[Hit]:
+    """Score candidates exactly, and return the `k` best as `search` does.
+
+    Args:
+        query: What is looked for.
+        candidates: What may be found.
+        k: How many are returned.
+        shares: Lexical scores by id, in a hybrid index; one that is missing is 0.
+    """
     if not len(candidates.records):
         return []
     stored = np.asarray(candidates.vectors, dtype=np.float64)
@@ -225,6 +329,8 @@ def rank(query: Query, candidates: Candidates, k: int) -> list[Hit]:
         view: np.einsum("nd,d->n", block, query.blocks[view].astype(np.float64))
         for view, block in split_blocks(stored, query.dims).items()
     }
+    if shares is not None:
+        cosines["lexical"] = np.array([shares.get(record.id, 0.0) for record in candidates.records])
     scores = sum(query.weights[view] * each for view, each in cosines.items()) / sum(query.weights.values())
     hits = [
         Hit(record, float(score), dict(zip(cosines, map(float, row), strict=True)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ import numpy as np
 
 from moee.errors import MoEEError, OutputError, StoreError
 from moee.files.atomic import sync_folder
+from moee.stores import flat_words
 from moee.stores.base import Store, chunks, new_folder, not_written
 from moee.stores.filters import Dialect, Filter, quoted
+from moee.stores.fulltext import Found
 from moee.stores.locking import WriterLock
 from moee.stores.quantize import Codec
 from moee.stores.records import columns_of, describe_layout
@@ -103,6 +105,8 @@ class FlatStore(Store):
         with self._writing() as state:
             self._file.append(state.num_rows, vectors)
             replaced = self._forget([record.id for record in records])
+            if self.layout.hybrid:
+                flat_words.add(self._database, ((row, each.text) for row, each in enumerate(records, state.num_rows)))
             names = self._names
             self._database.executemany(
                 f"INSERT INTO records ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",  # noqa: S608
@@ -138,6 +142,17 @@ class FlatStore(Store):
         with self._reading() as state:
             return self._candidates(self._file.search(vector, k, self._rows_to_search(state, where)))
 
+    def _search_words(self, terms: Sequence[str], k: int, where: Filter | None) -> Found:
+        condition, values = where.sql(self.dialect, self._columns) if where else (None, ())
+        with self._reading():
+            found = flat_words.search(self._database, terms, k, condition, values)
+            return Found(self._candidates(np.array([row for row, _ in found], np.int64)), [each for _, each in found])
+
+    def _word_scores(self, terms: Sequence[str], ids: Sequence[str]) -> dict[str, float]:
+        with self._reading():
+            rows = {row: name for name, row in self._select("id, row", "id", ids)}
+            return {rows[row]: score for row, score in flat_words.scores(self._database, terms, list(rows))}
+
     def scan(self, batch_size: int = 4096) -> Iterator[Candidates]:
         """Yield all records in the order they were written in.
 
@@ -169,6 +184,8 @@ class FlatStore(Store):
             # ascending, and never upward: no row is taken before its holder has moved
             moves = ((new, int(old)) for new, old in enumerate(rows) if new != old)
             self._database.executemany("UPDATE records SET row = ? WHERE row = ?", moves)
+            if self.layout.hybrid:
+                flat_words.rebuild(self._database)
             self._database.execute("UPDATE state SET generation = generation + 1")
             self._advance(len(rows), len(rows))
         with self._reading():  # looks at the new file
@@ -253,7 +270,9 @@ class FlatStore(Store):
         query = "UPDATE state SET num_rows = ?, num_records = ?, revision = revision + 1"
         self._database.execute(query, (num_rows, num_records))
 
-    def _forget(self, ids: Iterable[str]) -> int:
+    def _forget(self, ids: Sequence[str]) -> int:
+        if self.layout.hybrid:
+            flat_words.remove(self._database, list(self._select("row, text", "id", ids)))
         cursor = self._database.executemany("DELETE FROM records WHERE id = ?", ((name,) for name in ids))
         return max(cursor.rowcount, 0)
 
@@ -335,6 +354,8 @@ def _create_tables(database: sqlite3.Connection, layout: Layout, codec: Codec | 
     description = (FORMAT_VERSION, describe_layout(layout), codec.name if codec else None)
     database.execute("INSERT INTO description VALUES (?, ?, ?)", description)
     database.execute("INSERT INTO state VALUES (0, 0, 0, 0)")
+    if layout.hybrid:
+        flat_words.create(database)
     database.execute("COMMIT")
 
 

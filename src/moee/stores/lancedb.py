@@ -17,6 +17,7 @@ import numpy as np
 from moee.errors import MissingExtraError, MoEEError, OutputError, StoreError
 from moee.stores.base import Store, chunks, new_folder, not_written
 from moee.stores.filters import INTEGERS, Dialect, Filter, quoted
+from moee.stores.fulltext import Found, stored_terms
 from moee.stores.locking import WriterLock
 from moee.stores.quantize import Codec
 from moee.stores.records import columns_of, describe_layout
@@ -30,6 +31,7 @@ REFINE_FACTOR = 4
 
 _TABLE = "records"
 _LAYOUT_KEY = b"moee"
+_TERMS = "_terms"  # no field's column begins so
 _CHUNK = 1000
 _NUM_ATTEMPTS = 5
 # What lancedb raises for trouble of its own and of the disk; it has no classes for them.
@@ -62,7 +64,9 @@ class LanceStore(Store):
         lancedb = _import_lancedb()
         with new_folder(place) as temporary:
             try:
-                lancedb.connect(str(temporary)).create_table(_TABLE, schema=_schema(layout))
+                table = lancedb.connect(str(temporary)).create_table(_TABLE, schema=_schema(layout))
+                if layout.hybrid:
+                    table.create_index(_TERMS, config=_full_text())
             except _ERRORS as error:
                 raise OutputError(f"Cannot write the index in {str(place)!r}: {error}.") from error
 
@@ -94,6 +98,8 @@ class LanceStore(Store):
             "text": [record.text for record in records],
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.layout.dim),
         }
+        if self.layout.hybrid:
+            columns[_TERMS] = [stored_terms(record.text) for record in records]
         for name, column in self._columns.items():
             columns[column] = [record.fields[name] for record in records]
         schema = _schema(self.layout)
@@ -138,6 +144,27 @@ class LanceStore(Store):
             if found.num_rows >= k:  # an approximate index may find fewer than there are
                 return self._candidates(found)
         return self._candidates(self._read(query.bypass_vector_index().to_arrow))
+
+    def _search_words(self, terms: Sequence[str], k: int, where: Filter | None) -> Found:
+        condition = None if where is None else where.sql(self.dialect, self._columns)[0]
+        found = self._match(terms, k, condition)
+        return Found(self._candidates(found), found["_score"].to_pylist())
+
+    def _word_scores(self, terms: Sequence[str], ids: Sequence[str]) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for chunk in chunks(ids, _CHUNK):
+            found = self._match(terms, len(chunk), _is_one_of(chunk))
+            scores |= zip(found["id"].to_pylist(), found["_score"].to_pylist(), strict=True)
+        return scores
+
+    def _match(self, terms: Sequence[str], k: int, condition: str | None) -> Any:
+        """Return rows that hold one of the terms, best first, with their BM25 as `_score`."""
+
+        def run() -> Any:
+            query = self._table.search(" ".join(terms), query_type="fts", fts_columns=_TERMS).limit(k)
+            return (query if condition is None else query.where(condition, prefilter=True)).to_arrow()
+
+        return self._read(run)
 
     def scan(self, batch_size: int = 4096) -> Iterator[Candidates]:
         """Yield all records in the order they lie in, as they are when the scan begins.
@@ -222,12 +249,28 @@ def _import_lancedb() -> Any:
     return lancedb
 
 
+def _full_text() -> Any:
+    """Return the configuration of an index over terms as they are."""
+    from lancedb.index import FTS
+
+    return FTS(
+        base_tokenizer="whitespace",
+        max_token_length=None,
+        lower_case=False,
+        stem=False,
+        remove_stop_words=False,
+        ascii_folding=False,
+    )
+
+
 def _schema(layout: Layout) -> Any:
     import pyarrow as pa
 
     types = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
     fields = [pa.field("id", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)]
     fields += [pa.field(column, types[layout.fields[name]]) for name, column in columns_of(layout.fields).items()]
+    if layout.hybrid:
+        fields.append(pa.field(_TERMS, pa.string(), nullable=False))
     fields.append(pa.field("vector", pa.list_(pa.float32(), layout.dim), nullable=False))
     return pa.schema(fields, metadata={_LAYOUT_KEY: describe_layout(layout)})
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 import numpy as np
 
 from moee.errors import InputError, MoEEError, OutputError, StoreError
+from moee.stores import postgres_words
 from moee.stores.base import Store
 from moee.stores.filters import Dialect, Filter, quoted
+from moee.stores.fulltext import Found
 from moee.stores.postgres import (
     LOCK_CLASS,
     LOCK_KEY,
@@ -82,7 +84,13 @@ class PgVectorStore(Store):
             _refuse_nul(record)
         from psycopg.sql import SQL, Identifier, Placeholder
 
-        names = ["id", "text", "vector", *self._columns.values()]
+        names = [
+            "id",
+            "text",
+            "vector",
+            *self._columns.values(),
+            *(postgres_words.COLUMNS if self.layout.hybrid else ()),
+        ]
         values = [Placeholder(format=cast("Any", "b" if name == "vector" else "s")) for name in names]
         statement = self._sql(
             "INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT (id) DO UPDATE SET {updates}",
@@ -91,11 +99,27 @@ class PgVectorStore(Store):
             updates=SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in names[1:]),
         )
         rows = (
-            (record.id, record.text, vector, *record.fields.values())
+            (record.id, record.text, vector, *record.fields.values(), *self._kept_words(record))
             for record, vector in zip(records, vectors, strict=True)
         )
         with self._writing() as cursor:
             cursor.executemany(statement, rows)
+
+    def _kept_words(self, record: Record) -> tuple[Any, ...]:
+        return postgres_words.values_of(record.text) if self.layout.hybrid else ()
+
+    def _search_words(self, terms: Sequence[str], k: int, where: Filter | None) -> Found:
+        condition, values = (None, list[Any]()) if where is None else where.sql(self.dialect, self._columns)
+
+        def run(cursor: psycopg.Cursor[Any]) -> dict[str, float]:
+            return postgres_words.search(cursor, self._table.name, terms, k, condition, values)
+
+        scores = self._read(run)
+        return Found(self.fetch(list(scores)), list(scores.values()))
+
+    def _word_scores(self, terms: Sequence[str], ids: Sequence[str]) -> dict[str, float]:
+        names = _without_nul(ids)
+        return self._read(lambda cursor: postgres_words.scores(cursor, self._table.name, terms, names))
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete records, in one transaction; return how many there were."""

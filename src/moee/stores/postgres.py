@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 from moee.errors import InputError, MissingExtraError, OutputError, StoreError
+from moee.stores import postgres_words
 from moee.stores.records import columns_of, describe_layout, is_layout
 from moee.stores.store import FieldType, Layout
 
@@ -111,6 +112,8 @@ def create_table(connection: psycopg.Connection[Any], table: Table, layout: Layo
         SQL(", {} {}").format(Identifier(column), SQL(_SQL_TYPES[layout.fields[key]]))
         for key, column in columns_of(layout.fields).items()
     ]
+    if layout.hybrid:
+        fields.append(SQL(postgres_words.DEFINITIONS).format())
     statement = SQL("CREATE TABLE {} (id {} PRIMARY KEY, text {} NOT NULL, vector vector({}) NOT NULL{})").format(
         name, SQL(_TEXT), SQL(_TEXT), Literal(layout.dim), SQL("").join(fields)
     )
@@ -122,6 +125,8 @@ def create_table(connection: psycopg.Connection[Any], table: Table, layout: Layo
             if _fits_page(layout):
                 inline = "ALTER TABLE {} ALTER COLUMN vector SET STORAGE PLAIN, SET (toast_tuple_target = {})"
                 connection.execute(SQL(inline).format(name, Literal(_PAGE_BYTES)))
+            if layout.hybrid:
+                connection.execute(postgres_words.index_statement(table.name))
             comment = SQL("COMMENT ON TABLE {} IS {}").format(name, Literal(describe_layout(layout)))
             connection.execute(comment)
     except psycopg.errors.DuplicateTable as error:

@@ -12,6 +12,7 @@ import numpy as np
 from moee.errors import InputError, UnknownNameError, check_choice
 from moee.files.text import check_text
 from moee.stores.filters import describe_type, is_of_type
+from moee.stores.fulltext import TERMS_VERSION
 from moee.stores.store import FieldType, Layout, Record, Value, describe_dims
 from moee.types import Array
 
@@ -58,6 +59,8 @@ def describe_layout(layout: Layout) -> str:
         shape: dict[str, Any] = {"fields": fields, "hidden_dim": layout.dims["hs"], "routing_dim": layout.dims["rw"]}
     else:
         shape = {"dims": dict(layout.dims), "fields": fields}
+    if layout.hybrid:
+        shape["terms"] = TERMS_VERSION
     return json.dumps(shape, ensure_ascii=False)  # blocks stand in the order of a vector
 
 
@@ -67,7 +70,9 @@ def is_layout(text: str) -> bool:
         shape = json.loads(text)
     except json.JSONDecodeError:
         return False
-    return isinstance(shape, dict) and set(shape) in ({"hidden_dim", "routing_dim", "fields"}, {"dims", "fields"})
+    if not isinstance(shape, dict):
+        return False
+    return set(shape) - {"terms"} in ({"hidden_dim", "routing_dim", "fields"}, {"dims", "fields"})
 
 
 def check_batch(layout: Layout, records: Sequence[Record], vectors: Array) -> tuple[list[Record], Array]:

@@ -46,10 +46,17 @@ class Layout:
     Attributes:
         dims: Length of each block, by the name of its view and in the order of a stored vector.
         fields: The type of every field.
+        hybrid: Whether the words of the texts are kept too, for the view `lexical`, which then has no block.
     """
 
     dims: Mapping[View, int]
     fields: Mapping[str, FieldType]
+    hybrid: bool = False
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that a search may weigh."""
+        return (*self.dims, "lexical") if self.hybrid else tuple(self.dims)
 
     @property
     def dim(self) -> int:
@@ -68,14 +75,17 @@ class Query:
     Attributes:
         blocks: Blocks by name, `(dim of the block,)` float32, in the order of a stored vector.
         weights: Weights by name; 0 leaves a block out of the search, and so does a name that is missing.
+        text: The query itself, for a hybrid index, whose view `lexical` has no block; None for any other.
     """
 
     blocks: Mapping[View, Array]
     weights: Mapping[View, float]
+    text: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the weights, and give every block one."""
-        object.__setattr__(self, "weights", weights_over(self.blocks, self.weights))
+        """Check the weights, and give every view one."""
+        views: tuple[View, ...] = tuple(self.blocks) if self.text is None else (*self.blocks, "lexical")
+        object.__setattr__(self, "weights", weights_over(views, self.weights))
 
     @property
     def dims(self) -> dict[View, int]:
@@ -87,6 +97,16 @@ class Query:
         """The vector whose dot product with a stored one ranks: `(dim,)` float32."""
         return query_vector(self.blocks, self.weights)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether a block counts, so that vectors are searched."""
+        return any(self.weights[view] for view in self.blocks)
+
+    @property
+    def is_lexical(self) -> bool:
+        """Whether words count that have no block, so that full text is searched."""
+        return self.text is not None and self.weights["lexical"] > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -95,7 +115,8 @@ class Hit:
     Attributes:
         record: The text with its fields.
         score: The weighted mean of the cosines.
-        cosines: Cosine of every view of the index, by name, also of those that the query left out.
+        cosines: Cosine of every view of the index, by name, also of those that the query left out. In a hybrid index
+            `lexical` is BM25 over that of the best text, from 0 to 1, and there only if it counted.
     """
 
     record: Record
