@@ -8,7 +8,7 @@ import pytest
 from moee.backends.fake import FakeBackend
 from moee.engine import compute_views, plan_batches, views_of_texts
 from moee.errors import InputError, NonFiniteActivationsError
-from moee.method.config import EmbedderConfig
+from moee.method.config import RECIPES, EmbedderConfig
 from moee.types import Activations, CapturePlan
 
 
@@ -109,7 +109,7 @@ def test_texts_apart_from_their_template_give_the_mean_of_their_words(prompt: st
 
 def test_the_mean_over_own_tokens_is_refused_where_they_are_not_known() -> None:
     with pytest.raises(InputError, match=r"prompt_tokens is 'filled'.* Use prompt_tokens='apart'"):
-        views_of_texts(FakeBackend(), ["a"], EmbedderConfig(prompt_tokens="filled"), batch_tokens=8, with_tokens=True)
+        views_of_texts(FakeBackend(), ["a"], RECIPES["0.1"], batch_tokens=8, with_tokens=True)
 
 
 def test_no_sequences_is_an_error() -> None:
