@@ -42,10 +42,11 @@ at a time; the others mix tokens by more than plain attention and run one text a
 
 
 def command_paths(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the words that call a command and each of those below it, `()` for the root."""
+    """Yield the words that call a command and each shown one below it, `()` for the root."""
     yield path
     for name, below in getattr(command, "commands", {}).items():
-        yield from command_paths(below, (*path, name))
+        if not below.hidden:
+            yield from command_paths(below, (*path, name))
 
 
 def commands_page() -> str:

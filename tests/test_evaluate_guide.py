@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(tmp_path: Path) -> None:
     """With the fake model in place of the default one: what is tested is the page, not the demo."""
-    script = re.sub(r"^(moee (?:eval|tune-alpha|reproduce))", r"\1 --model fake", "\n".join(BLOCKS), flags=re.MULTILINE)
+    script = re.sub(r"^(moee (?:eval|tune|reproduce))", r"\1 --model fake", "\n".join(BLOCKS), flags=re.MULTILINE)
     assert script.count("--model fake") >= 8
     programs = Path(sys.executable).parent
     done = subprocess.run(

@@ -7,7 +7,7 @@ import sys
 import traceback
 from importlib.metadata import version
 from pkgutil import resolve_name
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,10 +30,12 @@ COMMANDS = {
     "serve": "serve:serve",
     "map": "map:map_",
     "eval": "evaluate:evaluate",
-    "tune-alpha": "tune_alpha:tune_alpha",
+    "tune": "tune:tune",
     "index": "index:app",
 }
 """Every command with its module and function: a new one is its file, and its row here."""
+FORMER = {"tune-alpha": "tune:tune_alpha"}
+"""Commands that are gone: whatever stands behind their names, they say what to use instead."""
 INTERRUPTED = 130
 """128 + SIGINT: what a shell reports for a program stopped by Ctrl-C."""
 PIPE_CLOSED = 141
@@ -76,6 +78,11 @@ for _name, _where in COMMANDS.items():
         app.add_typer(_command, name=_name)
     else:
         app.command(_name)(_command)
+
+
+for _name, _where in FORMER.items():
+    _any: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    app.command(_name, hidden=True, context_settings=_any)(resolve_name(f"moee.cli.{_where}"))
 
 
 def main() -> None:

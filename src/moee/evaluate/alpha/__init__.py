@@ -1,1 +1,1 @@
-"""Where alpha, the weight of RW in the sum, is chosen: `ways` computes each choice, `tune` runs them on texts."""
+"""Rules for alpha, the weight of RW in the sum, from cosines alone; `moee.evaluate.tune` chooses weights by quality."""
