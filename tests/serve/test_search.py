@@ -70,6 +70,21 @@ def test_search_finds_what_the_library_finds(indexed: Indexed, fusion: str | Non
     assert answer["took_ms"] > 0
 
 
+def test_search_can_return_the_best_passage_of_each_document(fake: MoEE, tmp_path: Path, indexed: Indexed) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [{"id": f"d{number}", "text": " ".join(TEXTS[20 * number :][:20])} for number in range(3)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    build_index(tmp_path / "books", read_corpus(str(file)), fake, BuildOptions(chunk=48))
+    with Searcher.open(tmp_path / "books", model=fake) as searcher, serving(searcher.embedder, searcher) as server:
+        found = server.post("/search", query=QUERY, k=3, per_document=True).json()["results"]
+        expected = searcher.search(QUERY, 3, per_document=True)
+    assert [each["id"] for each in found] == [hit.record.id for hit in expected]
+    assert sorted(each["fields"]["document"] for each in found) == ["d0", "d1", "d2"]
+    refused = indexed.server.post("/search", query=QUERY, per_document=True)
+    assert refused.status_code == 422
+    assert "holds whole texts" in refused.json()["error"]
+
+
 @pytest.mark.parametrize("weights", [{"hs": 1}, {"hs": 1, "rw": 0.3, "lexical": 2}, {"tokens": 1, "lexical": 1}])
 def test_named_weights_are_chosen_when_it_is_asked(indexed: Indexed, weights: dict[View, float]) -> None:
     answer = indexed.server.post("/search", query=QUERY, k=5, weights=weights).json()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic_core import to_json
 
 from moee.index.map_file import MAP, CorpusMap
+from moee.index.passages import check_passages
 from moee.index.searcher import Searcher
 from moee.serve.errors import Refusal
 from moee.serve.schemas import SearchRequest
@@ -59,17 +60,22 @@ class Finder:
             embed: Called with a query that was not asked lately; returns its calibrated blocks at unit length, whole.
 
         Raises:
-            InputError: If the filter cannot be read, or names an unknown field.
+            InputError: If the filter cannot be read or names an unknown field, or the best of each document is asked
+                for and the index holds whole texts.
             StoreError: If the store fails.
         """
         searcher = self._searcher
         condition = searcher.filter(request.filter)  # before the model runs
+        if request.per_document:
+            check_passages(searcher.manifest)
         blocks = self._known.get(request.query)
         if blocks is None:
             blocks = self._reduced(await embed(request.query))
         self._remember(request.query, blocks)
         query = searcher.weigh(blocks, weights=request.weights, fusion=request.fusion, alpha=request.alpha)
-        hits = await self._on_store(lambda: searcher.find(query, request.k, condition))
+        hits = await self._on_store(
+            lambda: searcher.find(query, request.k, condition, per_document=request.per_document)
+        )
         return {
             "query": request.query,
             "fusion": self._fusion(request),

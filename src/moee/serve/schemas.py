@@ -268,6 +268,9 @@ class SearchRequest(_Strict, _Weighed):
     fusion: SearchFusion | None = Field(None, description="Null as the index is configured.")
     alpha: Alpha = None
     filter: str | None = Field(None, description="A condition on the fields, for example `year >= 2020`.")
+    per_document: bool = Field(
+        False, description="Return the best passage of each document alone. Only with an index of passages."
+    )
 
 
 class Found(BaseModel):
