@@ -196,3 +196,15 @@ def test_a_slow_tokenizer_is_asked_in_the_same_way(template: str) -> None:
     way = Apart(template, wrapped(tokenizer).ids, "none")
     (cut,) = way.cut(["abcdef"], [0], sum(way.span) + 3)
     assert len(cut) == sum(way.span) + 3
+
+
+def test_a_vocabulary_is_copied_only_where_the_tokenizer_itself_would_not_do() -> None:
+    """A copy of some hundred thousand tokens takes seconds."""
+    for make, texts, copies in (
+        (byte_level, ["a cat"], 0),
+        (byte_level, ["a <|im_end|> cat"], 1),
+        (metaspace, ["a cat"], 1),
+    ):
+        ours = wrapped(made(make))
+        Apart(PROMPTEOL, ours.ids, "none").encode(texts)
+        assert len({"_plain_text", "_going_on"} & set(vars(ours))) == copies

@@ -8,6 +8,9 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+Encoded = tuple[list[int], list[tuple[int, int]]]
+"""Ids of a text, and of each token the place of its first character and of the one behind its last."""
+
 
 class PlainText:
     """A copy of a fast tokenizer to which special tokens are text like any other, except where a template means them.
@@ -51,21 +54,24 @@ class PlainText:
         found = self._copy.encode("".join(parts), add_special_tokens=not self._goes_on).ids
         return self._of_original(found)
 
-    def ids_of_texts(self, texts: Sequence[str], *, limit: int | None, cuts: Sequence[str] = ()) -> list[list[int]]:
-        """Return the ids of texts alone, without special tokens, and of each no more than `limit`.
+    def of_texts(self, texts: Sequence[str], *, with_places: bool, cuts: Sequence[str] = ()) -> list[Encoded]:
+        """Return the ids of texts alone, without special tokens.
 
-        No character is left without some of its tokens, unless the first has more than `limit`.
+        Args:
+            texts: Texts.
+            with_places: Whether the places of the tokens are wanted; they cost time.
+            cuts: Spellings that are kept from becoming one token.
         """
         plain = [self._plain(text, cuts) for text in texts]
-        if limit is None:
-            found = [each.ids for each in self._copy.encode_batch_fast(plain, add_special_tokens=False)]
-            return [self._of_original(ids) for ids in found] if self._spaces or cuts else found
+        if not with_places:
+            found = self._copy.encode_batch_fast(plain, add_special_tokens=False)
+            return [(self._of_original(each.ids), []) for each in found]
         cut = self._copy.token_to_id(self._cut)
-        found = []
+        encoded = []
         for each in self._copy.encode_batch(plain, add_special_tokens=False):
-            kept = [pair for pair in zip(each.ids, each.offsets, strict=True) if pair[0] != cut]
-            found.append(self._of_original([token for token, _ in kept[: _whole([place for _, place in kept], limit)]]))
-        return found
+            places = [place for token, place in zip(each.ids, each.offsets, strict=True) if token != cut]
+            encoded.append((self._of_original(each.ids), places))
+        return encoded
 
     def _of_original(self, ids: list[int]) -> list[int]:
         cut = self._copy.token_to_id(self._cut)
@@ -81,6 +87,13 @@ class PlainText:
         if not part or not spellings:
             return part
         return re.sub("|".join(map(re.escape, spellings)), lambda found: self._words[found[0]], part)
+
+
+def writes_opening(tokenizer: Any) -> bool:
+    """Whether a fast tokenizer puts something before every string, which a part of a prompt must not get."""
+    backend = tokenizer.backend_tokenizer
+    steps = [json.loads(step.__getstate__()) for step in (backend.normalizer, backend.pre_tokenizer) if step]
+    return any(_without_opening(step) != step for step in steps)
 
 
 def _without_opening(step: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -99,7 +112,7 @@ def _without_opening(step: dict[str, Any] | None) -> dict[str, Any] | None:
     return step
 
 
-def _whole(places: Sequence[tuple[int, int]], limit: int) -> int:
+def whole(places: Sequence[tuple[int, int]], limit: int) -> int:
     """Return how many tokens of a text to keep: `limit`, or a few less so that the last character keeps all of its own.
 
     Args:

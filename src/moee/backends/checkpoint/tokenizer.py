@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moee.backends.checkpoint.headers import refuse_placeholder
-from moee.backends.checkpoint.plain_text import PlainText
+from moee.backends.checkpoint.plain_text import Encoded, PlainText, whole, writes_opening
 from moee.errors import CheckpointError, InputError, MoEEError, first_line, shown
 from moee.method.prompts import RenderedPrompts, TemplateParts, TextParts
 
@@ -164,10 +164,12 @@ class TextTokenizer:
         before = self._call([parts.before], add_special_tokens=False)[0] if parts.before else []
         if not parts.after:
             after = []
-        elif self._tokenizer.is_fast:
+        elif not self._tokenizer.is_fast:
+            after = self._ids_going_on(parts.after)
+        elif self._writes_opening:
             after = self._going_on.ids("", "", parts.after)
         else:
-            after = self._ids_going_on(parts.after)
+            after = self._call([parts.after], add_special_tokens=False)[0]
         return [[*self._added[0], *before], after]
 
     def _ids_apart(self, texts: TextParts) -> list[list[int]]:
@@ -176,22 +178,35 @@ class TextTokenizer:
             options = {"add_special_tokens": False, "split_special_tokens": True}
             slow = (self._call([text], **options)[0] if texts.is_first else self._ids_going_on(text) for text in texts)
             return [ids[: texts.limit] for ids in slow]
-        plain = self._plain_text if texts.is_first else self._going_on
-        ids = plain.ids_of_texts(texts, limit=texts.limit)
-        unknown = str(self._tokenizer.unk_token)
-        # the vocabulary itself holds the spelling as a piece (Unigram): it is cut where no other text is touched
-        spelling = [
-            number
-            for number, each in enumerate(ids)
-            if not self._control_ids.isdisjoint(each)
-            or (unknown in texts[number] and self._tokenizer.unk_token_id in each)
-        ]
-        if spelling:
-            cuts = [*self._control, unknown]
-            again = plain.ids_of_texts([texts[number] for number in spelling], limit=texts.limit, cuts=cuts)
-            for number, each in zip(spelling, again, strict=True):
-                ids[number] = each
-        return ids
+        with_places = texts.limit is not None
+        is_usual = texts.is_first or not self._writes_opening
+        encoded = (
+            self._usual(texts, with_places) if is_usual else self._going_on.of_texts(texts, with_places=with_places)
+        )
+        # as text; if the vocabulary itself holds the spelling as a piece (Unigram), cut where no other text is touched
+        for cuts in ([], [*self._control, str(self._tokenizer.unk_token)]):
+            spelling = [number for number, text in enumerate(texts) if self._is_spelt(text, encoded[number][0])]
+            if spelling:
+                plain = self._plain_text if is_usual else self._going_on
+                again = plain.of_texts([texts[number] for number in spelling], with_places=with_places, cuts=cuts)
+                for number, each in zip(spelling, again, strict=True):
+                    encoded[number] = each
+        if texts.limit is None:
+            return [ids for ids, _ in encoded]
+        return [ids[: whole(places, texts.limit)] for ids, places in encoded]
+
+    def _usual(self, texts: Sequence[str], with_places: bool) -> list[Encoded]:
+        """Ask the tokenizer itself; a large vocabulary takes seconds to copy."""
+        options = {"padding": False, "truncation": False, "add_special_tokens": False, "verbose": False}
+        found = self._tokenizer(list(texts), **options, return_offsets_mapping=with_places)
+        places = found["offset_mapping"] if with_places else [[]] * len(texts)
+        return list(zip(found["input_ids"], places, strict=True))
+
+    def _is_spelt(self, text: str, ids: Sequence[int]) -> bool:
+        """Whether a text alone has the id of a control token, or of the unknown one that it spells."""
+        if not self._control_ids.isdisjoint(ids):
+            return True
+        return str(self._tokenizer.unk_token) in text and self._tokenizer.unk_token_id in ids
 
     def _ids_going_on(self, part: str) -> list[int]:
         """Return the ids that a slow tokenizer gives a part of a prompt when something stands before it."""
@@ -297,6 +312,10 @@ class TextTokenizer:
     @cached_property
     def _plain_text(self) -> PlainText:
         return PlainText(self._tokenizer, self._special, goes_on=False)
+
+    @cached_property
+    def _writes_opening(self) -> bool:
+        return writes_opening(self._tokenizer)
 
     @cached_property
     def _going_on(self) -> PlainText:
