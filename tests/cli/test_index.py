@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from moee.data import calibration_texts
+from moee.method.config import EmbedderConfig
 from tests.cli.conftest import Run
 
 FAKE = ("-m", "fake")
+BUILD = (*FAKE, "--weights", "hs=1,rw=0.25", "--calibrate", "corpus")
 TEXTS = calibration_texts()[:300]
 
 
@@ -31,7 +33,7 @@ def built(moee: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index that no test changes."""
     folder = tmp_path_factory.mktemp("built")
     source = write_rows(folder / "texts.jsonl", TEXTS)
-    done = moee("index", "build", source, "--out", folder / "index", "--fields", "year,lang", *FAKE)
+    done = moee("index", "build", source, "--out", folder / "index", "--fields", "year,lang", *BUILD)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{folder / 'index'}\n"
     assert "300 texts embedded in " in done.stderr
@@ -62,6 +64,33 @@ def test_search_as_json_has_both_cosines_and_whole_texts(moee: Run, built: Path)
         assert hit["text"] == TEXTS[int(hit["id"][1:])]
 
 
+def test_search_by_weights(moee: Run, built: Path) -> None:
+    document = json.loads(moee("search", built, "a question", "-k", "4", "--weights", "rw=1,hs=3", "--json").stdout)
+    assert (document["weights"], document["fusion"]) == ({"hs": 3.0, "rw": 1.0}, "weighted")
+    for hit in document["results"]:
+        assert hit["score"] == pytest.approx((3 * hit["cosines"]["hs"] + hit["cosines"]["rw"]) / 4)
+    unasked = json.loads(moee("search", built, "a question", "--json").stdout)
+    assert unasked["weights"] == {"hs": 1.0, "rw": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--weights", "hs=1,words=1"), "Unknown view 'words'"),
+        (("--weights", "hs=1,lexical=1"), "weights name lexical, and there are the views hs, rw here"),
+        (("--weights", "hs=0"), "must count more than 0"),
+        (("--weights", "hs=1", "--alpha", "0.5"), "Leave alpha out"),
+        (("--weights", "hs:1"), "each view must be named once with a number"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(
+    moee: Run, built: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = moee("search", built, "a question", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
 def test_search_by_one_view_and_with_a_filter(moee: Run, built: Path) -> None:
     options = ["--fusion", "rw", "--filter", 'year >= 2010 and lang == "de"', "--alpha", "auto", "--json"]
     results = json.loads(moee("search", built, "a question", "-k", "50", *options).stdout)["results"]
@@ -76,13 +105,22 @@ def test_info_describes_the_index(moee: Run, built: Path) -> None:
     facts = json.loads(moee("index", "info", built, "--json").stdout)
     assert (facts["num_texts"], facts["is_complete"], facts["model"]["name"]) == (300, True, "fake")
     assert facts["fields"] == {"year": "integer", "lang": "string"}
-    assert facts["calibration"] == {"method": "spectral", "whose": "corpus", "num_texts": 300}
-    assert facts["vectors"] == {"dims": {"hs": 16, "rw": 16}, "reduction": None, "stored_as": "float32"}
+    method = EmbedderConfig().calibration
+    assert facts["calibration"] == {"method": method, "whose": "corpus", "num_texts": 300}
+    assert facts["weights"] == {"hs": 1.0, "rw": 0.25}
+    assert facts["vectors"] == {"dims": {"hs": 16, "rw": 8}, "reduction": None, "stored_as": "float32"}
     assert facts["store"]["kind"] == "flat"
     assert facts["bytes"] == sum(path.stat().st_size for path in built.rglob("*") if path.is_file())
     shown = moee("index", "info", built)
     assert shown.returncode == 0
-    for expected in ("300", "'prompteol'", "spectral, corpus, 300 texts", "year (integer), lang (string)", "flat"):
+    for expected in (
+        "300",
+        "'prompteol'",
+        f"{method}, corpus, 300 texts",
+        "hs=1, rw=0.25",
+        "year (integer), lang (string)",
+        "flat",
+    ):
         assert expected in shown.stdout
 
 
@@ -104,7 +142,7 @@ def test_add_and_delete_change_what_is_found(moee: Run, tmp_path: Path) -> None:
 
 def test_the_same_command_again_keeps_what_is_there(moee: Run, built: Path) -> None:
     source = built.parent / "texts.jsonl"
-    again = moee("index", "build", source, "--out", built, "--fields", "year,lang", *FAKE, "--json")
+    again = moee("index", "build", source, "--out", built, "--fields", "year,lang", *BUILD, "--json")
     done = json.loads(again.stdout)
     assert (done["num_embedded"], done["num_kept"], done["num_texts"]) == (0, 300, 300)
     assert "300 were there" in again.stderr
@@ -119,11 +157,11 @@ def test_lines_from_standard_input_are_known_by_their_digests(moee: Run, tmp_pat
 
 
 def test_a_report_is_printed_as_a_table_and_as_json(moee: Run, built: Path, tmp_path: Path) -> None:
-    options = ["--dims", "16", "--quantize", "int8", "--report", *FAKE]
+    options = ["--dims", "16", "--quantize", "int8", "--report", *BUILD]
     done = moee("index", "build", built.parent / "texts.jsonl", "--out", tmp_path / "a", *options)
     assert done.returncode == 0, done.stderr
     title, head, exact, *rows = done.stdout.splitlines()
-    assert title.startswith("Losses on 10 queries among 65 texts, none of which was fitted on (hs 1.00, rw 0.")
+    assert title.startswith("Losses on 10 queries among 65 texts, none of which was fitted on (hs 1.00, rw 0.25):")
     assert head.split() == [
         "stored",
         "as",
@@ -138,7 +176,7 @@ def test_a_report_is_printed_as_a_table_and_as_json(moee: Run, built: Path, tmp_
         "recall@10",
         "Spearman",
     ]
-    assert exact.split() == ["float32", "32", "16", "16", "128", "1.000", "1.0000"]
+    assert exact.split() == ["float32", "24", "16", "8", "96", "1.000", "1.0000"]
     assert [row.split()[:2] for row in rows if row.endswith("this index")] == [["int8", "16"]]
     document = json.loads(
         moee("index", "build", built.parent / "texts.jsonl", "--out", tmp_path / "b", *options, "--json").stdout

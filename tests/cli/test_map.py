@@ -25,7 +25,7 @@ def index(moee: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     done = moee(
         "index", "build", folder / "texts.jsonl", "--out", folder / "texts.index", "-m", "fake",
-        "--calibrate", "none", "--fields", "topic",
+        "--calibrate", "none", "--fields", "topic", "--weights", "hs=1,rw=0.2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder / "texts.index"
@@ -67,9 +67,11 @@ def test_map_prints_topics_and_writes_where_it_is_told(moee: Run, index: Path, t
     [
         (("--plot", "map.pdf"), "its name must end in .png or .svg"),
         (("--topics", "3", "--min-texts", "5"), "exclude each other"),
-        (("--fusion", "concat"), "fusion='concat' cannot be mapped"),
+        (("--fusion", "concat"), "fusion='concat' cannot be searched"),
         (("--max-points", "2"), "max_points is 2"),
         (("--alpha", "-1"), "alpha is -1"),
+        (("--weights", "tokens=1"), "weights name tokens, and there are the views hs, rw here"),
+        (("--weights", "hs"), "each view must be named once with a number"),
     ],
 )
 def test_map_refuses_what_it_cannot_do(moee: Run, index: Path, arguments: tuple[str, ...], message: str) -> None:

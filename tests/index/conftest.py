@@ -10,13 +10,24 @@ from moee import MoEE
 from moee.data import calibration_texts
 from moee.files.rows import Columns
 from moee.index.records_from_file import Corpus, read_corpus
+from moee.types import View
 
 WriteCorpus = Callable[..., Corpus]
 
 
 @pytest.fixture(scope="session")
 def fake() -> MoEE:
-    return MoEE.from_pretrained("fake")
+    """A model whose vectors are the sum of the two views that the paper knows."""
+    return MoEE.from_pretrained("fake", fusion="sum")
+
+
+WEIGHTS: dict[View, float] = {"hs": 1.0, "rw": 0.2, "tokens": 0.3, "lexical": 1.0}
+
+
+@pytest.fixture(scope="session")
+def of_four_views() -> MoEE:
+    """The same model, with all views there are."""
+    return MoEE.from_pretrained("fake", weights=WEIGHTS, prompt_tokens="apart", lexical_dim=64)
 
 
 @pytest.fixture

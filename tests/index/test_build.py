@@ -21,7 +21,7 @@ from moee.method.fusion import join_blocks
 from moee.method.moments import spread
 from moee.stores.registry import StoreSpec
 from moee.types import Activations, CapturePlan
-from tests.index.conftest import WriteCorpus
+from tests.index.conftest import WEIGHTS, WriteCorpus
 
 
 def contents(folder: Path) -> dict[str, tuple[str, dict[str, object], bytes]]:
@@ -58,19 +58,17 @@ def test_an_index_holds_every_text_with_its_fields_and_blocks(
     assert not parts_of(tmp_path / "index").exists()
 
 
-def test_statistics_are_those_of_the_corpus_and_the_callers_model_keeps_its_own(
-    write_corpus: WriteCorpus, tmp_path: Path
-) -> None:
-    model = MoEE.from_pretrained("fake")
-    model.calibrate([f"text {number}" for number in range(9)])
-    builtin = model.with_statistics(model.config, ())
-    built = build_index(tmp_path / "index", write_corpus(), builtin)
-    assert built.manifest.calibrate == "corpus"
-    assert builtin.calibration is None
-    kept = MoEE.from_pretrained(tmp_path / "index" / "embedder").calibration
+def test_statistics_are_built_in_unless_the_corpus_own_are_asked_for(write_corpus: WriteCorpus, tmp_path: Path) -> None:
+    model = MoEE.from_pretrained("fake", fusion="sum", alpha="slope")
+    built = build_index(tmp_path / "index", write_corpus(), model)
+    assert built.manifest.calibrate == "builtin"
+    own = build_index(tmp_path / "own", write_corpus(), model, BuildOptions(calibrate="corpus"))
+    assert own.manifest.calibrate == "corpus"
+    assert model.calibration is None, "the caller's model keeps its own"
+    kept = MoEE.from_pretrained(tmp_path / "own" / "embedder").calibration
     assert kept is not None
     assert (kept.texts, kept.num_texts) == ("corpus", 400)
-    assert built.manifest.alpha == kept.alpha("spectral")
+    assert own.manifest.alpha == kept.alpha(model.config.calibration, "slope")
 
 
 def test_statistics_that_were_fitted_for_the_embedder_are_kept(write_corpus: WriteCorpus, tmp_path: Path) -> None:
@@ -86,16 +84,16 @@ def test_statistics_that_were_fitted_for_the_embedder_are_kept(write_corpus: Wri
 
 @pytest.mark.parametrize(
     ("num_texts", "asked", "whose"),
-    [(40, None, "builtin"), (40, "corpus", "corpus"), (300, "builtin", "builtin"), (300, "none", "none")],
+    [(300, None, "builtin"), (120, "corpus", "corpus"), (300, "builtin", "builtin"), (300, "none", "none")],
 )
-def test_statistics_can_be_chosen_and_small_corpora_use_the_built_in_ones(
+def test_statistics_can_be_chosen(
     fake: MoEE, write_corpus: WriteCorpus, tmp_path: Path, num_texts: int, asked: str | None, whose: str
 ) -> None:
     built = build_index(tmp_path / "index", write_corpus(num_texts), fake, BuildOptions(calibrate=asked))
     assert built.manifest.calibrate == whose
     kept = MoEE.from_pretrained(tmp_path / "index" / "embedder")
     if whose == "none":
-        assert (kept.config.calibration, kept.calibration, built.manifest.alpha) == ("none", None, 1.0)
+        assert (kept.config.calibration, kept.calibration) == ("none", None)
     else:
         assert kept.calibration.texts == whose
 
@@ -179,11 +177,11 @@ def test_a_report_is_kept_with_the_index(fake: MoEE, write_corpus: WriteCorpus, 
     [
         ({"prompt": "ke"}, {}, "prompt was 'prompteol' and is 'ke' now"),
         ({"query_prompt": "ke"}, {}, "query_prompt was None and is 'ke' now"),
-        ({"calibration": "zscore"}, {}, "calibration was 'spectral' and is 'zscore' now"),
+        ({"calibration": "spectral"}, {}, "calibration was 'zscore' and is 'spectral' now"),
         ({"scoring": "logits"}, {}, "scoring was 'softmax' and is 'logits' now"),
         ({}, {"dims": 8}, "dims was None and is 8 now; reduction was None and is 'pca' now"),
         ({}, {"quantize": "int8"}, "quantize was None and is 'int8' now"),
-        ({}, {"calibrate": "builtin"}, "calibrate was 'corpus' and is 'builtin' now"),
+        ({}, {"calibrate": "corpus"}, "calibrate was 'builtin' and is 'corpus' now"),
         ({}, {"store": StoreSpec("lancedb")}, "store was StoreSpec.*'flat'.* is StoreSpec.*'lancedb'"),
     ],
 )
@@ -272,8 +270,8 @@ def test_unusable_options_are_refused_before_a_model_is_needed(
 @pytest.mark.parametrize(
     ("num_texts", "options", "message"),
     [
-        (400, {"dims": 64}, "64 dimensions were asked for; allowed are 2 to 31"),
-        (10, {"dims": 30}, r"10 texts give the directions hs 9 \+ rw \d+"),
+        (400, {"dims": 64}, "64 dimensions were asked for; allowed are 2 to 23"),
+        (10, {"dims": 20}, r"10 texts give the directions hs 9 \+ rw \d+"),
         (100, {"report": True}, "measured on 25 held-out texts"),
         (1, {"quantize": "int8"}, "at least 2 texts, and got 1"),
     ],
@@ -341,7 +339,7 @@ def test_a_failure_keeps_what_was_finished_and_the_same_call_goes_on(fake: MoEE,
     path.write_text("".join(f"number {row}\n" for row in range(4100)))
     corpus = read_corpus(str(path))
     row = int(np.setdiff1d(np.arange(4100), spread(4100, SAMPLE_ROWS))[-1])
-    bad = MoEE(OverflowingBackend(f'{row}"'), fake.config, batch_tokens=30)
+    bad = MoEE(OverflowingBackend(f"{row}"), fake.config, batch_tokens=30)
     with pytest.raises(NonFiniteActivationsError, match=rf"Text {row} \('number {row}'\): the hidden state"):
         build_index(tmp_path / "index", corpus, bad)
     with open_index(tmp_path / "index") as index:
@@ -358,3 +356,42 @@ def test_empty_texts_are_refused_with_the_line_before_anything_is_written(fake: 
         build_index(tmp_path / "index", read_corpus(str(tmp_path / "a.txt")), fake)
     assert not (tmp_path / "index").exists()
     assert not parts_of(tmp_path / "index").exists()
+
+
+def test_every_view_that_counts_is_stored_and_those_that_do_not_are_left_out(
+    of_four_views: MoEE, write_corpus: WriteCorpus, tmp_path: Path
+) -> None:
+    corpus = write_corpus(60)
+    for number, (weights, views) in enumerate(
+        [
+            (WEIGHTS, ["hs", "rw", "tokens", "lexical"]),
+            ({"lexical": 1.0}, ["hs", "rw", "lexical"]),
+            ({"hs": 1.0, "tokens": 0.5, "lexical": 0.0}, ["hs", "rw", "tokens"]),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        model = of_four_views.with_settings(weights=weights)
+        built = build_index(folder, corpus, model)
+        assert list(built.manifest.layout.dims) == views
+        stored = MoEE.from_pretrained(folder / "embedder")
+        expected = join_blocks(stored.space().units(stored.encode_views([record.text for record in corpus.records])))
+        found = contents(folder)
+        vectors = np.stack([np.frombuffer(found[record.id][2], np.float32) for record in corpus.records])
+        np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8", "binary"])
+def test_four_views_can_be_shortened_and_rounded(
+    of_four_views: MoEE, write_corpus: WriteCorpus, tmp_path: Path, quantize: str | None
+) -> None:
+    corpus = write_corpus(200)
+    options = BuildOptions(dims=40, quantize=quantize, report=True)
+    built = build_index(tmp_path / "index", corpus, of_four_views, options)
+    assert (list(built.manifest.layout.dims), built.manifest.layout.dim) == (list(WEIGHTS), 40)
+    assert built.report is not None
+    assert built.report.weights == WEIGHTS
+    with Searcher.open(tmp_path / "index", model=of_four_views) as searcher:
+        for record in corpus.records[:5]:
+            best = searcher.search(record.text, 1)[0]
+            assert (best.record.id, list(best.cosines)) == (record.id, list(WEIGHTS))
+            assert best.score == pytest.approx(1, abs=0.02)

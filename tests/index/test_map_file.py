@@ -38,7 +38,7 @@ MAP = CorpusMap(
     y=np.array([1, 2, 3], dtype=np.float32),
     topic=np.array([0, -1, 0]),
     topics=(Topic(0, "one, 三", 0.05, 2.0, 2),),
-    origin=MapOrigin(3, state_of(MANIFEST), "sum", 0.5, 0),
+    origin=MapOrigin(3, state_of(MANIFEST), {"hs": 1.0, "rw": 0.5}, 0),
 )
 
 
@@ -75,13 +75,15 @@ def test_an_index_without_a_map_has_none(tmp_path: Path) -> None:
         b"[]",
         b'{"kind": "moee-map"}',
         b"\xff\xfe",
-        json.dumps({"kind": "moee-map", "format_version": 2}).encode(),
+        json.dumps({"kind": "moee-map", "format_version": 3}).encode(),
         json.dumps({"kind": "other", "format_version": 1}).encode(),
     ],
 )
 def test_a_damaged_map_is_an_error_that_says_how_to_make_it_again(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "map.json").write_bytes(content)
-    with pytest.raises(StoreError, match=r"not a readable map of format version 1 .*Make it again with: moee map"):
+    with pytest.raises(
+        StoreError, match=r"not a readable map of format versions 1 to 2 .*Make it again with: moee map"
+    ):
         CorpusMap.load(tmp_path)
 
 

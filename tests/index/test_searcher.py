@@ -13,7 +13,8 @@ from moee.index.build import build_index
 from moee.index.fit import BuildOptions
 from moee.index.searcher import Searcher
 from moee.stores.registry import StoreSpec
-from tests.index.conftest import WriteCorpus
+from moee.types import View
+from tests.index.conftest import WEIGHTS, WriteCorpus
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "olmoe-tiny"
 ALPHAS = (0.0, 0.1, 0.5, 1.0, 3.0)
@@ -69,13 +70,45 @@ def test_weights_that_cannot_be_used_are_refused_before_the_model_runs(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searcher, "query_blocks", None)
-    for how in ({"alpha": 0.5}, {"fusion": "hs"}):
-        with pytest.raises(InputError, match="Give one or the other"):
+    for how, message in (({"alpha": 0.5}, "Leave alpha out"), ({"fusion": "hs"}, "takes no weights")):
+        with pytest.raises(InputError, match=message):
             searcher.search("x", weights={"hs": 1.0}, **how)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="weights name tokens, and there are the views hs, rw here"):
         searcher.search("x", weights={"hs": 1.0, "tokens": 0.5})
     with pytest.raises(InputError, match=r"weight of the view 'hs' is -1.0; it must be a number from 0"):
         searcher.search("x", weights={"hs": -1.0})
+
+
+def test_four_views_are_weighed_when_asked_as_when_embedded(
+    of_four_views: MoEE, write_corpus: WriteCorpus, tmp_path: Path
+) -> None:
+    corpus = write_corpus(120)
+    build_index(tmp_path / "index", corpus, of_four_views)
+    texts, ids = [record.text for record in corpus.records], [record.id for record in corpus.records]
+    with Searcher.open(tmp_path / "index", model=of_four_views) as searcher:
+        assert (searcher.fusion, searcher.weights) == ("weighted", WEIGHTS)
+        asked: list[dict[View, float] | None] = [
+            None,
+            {"lexical": 1.0},
+            {"hs": 1.0, "tokens": 2.0},
+            {"rw": 0.5, "hs": 1.0},
+        ]
+        for weights in asked:
+            expected = searcher.embedder.encode(texts, weights=weights) @ searcher.embedder.encode(
+                QUERIES[0], weights=weights
+            )
+            found = {hit.record.id: hit for hit in searcher.search(QUERIES[0], 120, weights=weights)}
+            scores = [found[name].score for name in ids]
+            np.testing.assert_allclose(scores, expected, atol=1e-5)
+            counts = WEIGHTS if weights is None else weights
+            for hit in found.values():
+                total = sum(weight * hit.cosines[view] for view, weight in counts.items())
+                assert hit.score == pytest.approx(total / sum(counts.values()))
+        alpha = searcher.search(QUERIES[0], 3, alpha=0.2)
+        assert [hit.score for hit in alpha] == [
+            hit.score for hit in searcher.search(QUERIES[0], 3, weights={"hs": 1.0, "rw": 0.2})
+        ]
+        assert searcher.named_fusion(alpha=0.2) == "sum"
 
 
 def test_blocks_serve_every_alpha_without_the_model(searcher: Searcher) -> None:

@@ -43,7 +43,7 @@ def records(num_texts: int) -> list[Record]:
 def test_a_model_read_from_disk_gets_all_texts_at_once(tmp_path: Path, weights: str, runs: int) -> None:
     backend = CountingBackend(weights)
     model = MoEE(backend, MoEE.from_pretrained("fake", calibration="none", prompt="{text}").config)
-    store = create_store(SPEC, tmp_path, Layout({"hs": 16, "rw": 16}, {}))
+    store = create_store(SPEC, tmp_path, Layout(model.dims, {}))
     wanted = records(WINDOW_ROWS + 5)
     Writer(model, store, None).write(wanted, range(len(wanted)))
     assert (len(store), backend.runs) == (len(wanted), runs)
@@ -52,7 +52,7 @@ def test_a_model_read_from_disk_gets_all_texts_at_once(tmp_path: Path, weights: 
 
 def test_only_the_named_rows_are_written(tmp_path: Path) -> None:
     model = MoEE.from_pretrained("fake", calibration="none")
-    store = create_store(SPEC, tmp_path, Layout({"hs": 16, "rw": 16}, {}))
+    store = create_store(SPEC, tmp_path, Layout(model.dims, {}))
     writer = Writer(model, store, None)
     writer.write(records(9), [])
     writer.write(records(9), [2, 5])
@@ -65,7 +65,7 @@ def test_cut_texts_are_counted_once_over_all_windows(
 ) -> None:
     monkeypatch.setattr("moee.index.writer.WINDOW_ROWS", 10)
     model = MoEE.from_pretrained("fake", calibration="none", prompt="{text}", max_length=3)
-    store = create_store(SPEC, tmp_path, Layout({"hs": 16, "rw": 16}, {}))
+    store = create_store(SPEC, tmp_path, Layout(model.dims, {}))
     wanted = [Record(f"t{row}", f"w{row} " * (5 if row % 10 == 0 else 2)) for row in range(30)]
     Writer(model, store, None).write(wanted, range(30))
     assert [message for message in caplog.messages if "cut" in message] == [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,12 +55,13 @@ def make_index(tmp_path: Path) -> Iterator[MakeIndex]:
         rows = sentences() if rows is None else rows
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        model = MoEE.from_pretrained("fake", calibration="none", **settings)  # type: ignore[arg-type]
+        given: Any = {"calibration": "none"} | (settings if "weights" in settings else {"fusion": "sum", **settings})
+        model = MoEE.from_pretrained("fake", **given)
         build_index(tmp_path / "texts.index", read_corpus(str(path), Columns(fields=("x",))), model, BuildOptions())
         index = open_index(tmp_path / "texts.index")
         layout = index.manifest.layout
         topics = [str(row["x"]) for row in rows]
-        blocks = [planted(topics, layout.dims["hs"], 0), planted(topics, layout.dims["rw"], 1)]
+        blocks = [planted(topics, dim, seed) for seed, dim in enumerate(layout.dims.values())]
         records = [Record(str(row["id"]), str(row["text"]), {"x": str(row["x"])}) for row in rows]
         index.store.upsert(records, np.concatenate(blocks, axis=1))
         opened.append(index)

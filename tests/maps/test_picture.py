@@ -27,7 +27,7 @@ def some_map(num_topics: int, *, label: str = "apple, pear, plum {}", num_points
         for number, (x, y) in enumerate(middles)
     )
     names = [f"id{number}" for number in range(num_points)]
-    origin = MapOrigin(num_points, "state", "sum", 0.5, 0)
+    origin = MapOrigin(num_points, "state", {"hs": 1.0, "rw": 0.5}, 0)
     return CorpusMap(names, names, places[:, 0], places[:, 1], topic, topics, origin)
 
 

@@ -23,7 +23,7 @@ def test_the_topics_of_the_texts_are_found_and_named(make_index: MakeIndex) -> N
         assert set(found.topics[numbers.pop()].label.split(", ")) <= set(words)
     assert [topic.count for topic in found.topics] == [PER_TOPIC] * 3
     assert found.staleness(index.manifest, len(index.store)) is None
-    assert (found.origin.fusion, found.origin.alpha) == ("sum", index.manifest.alpha)
+    assert found.origin.weights == {"hs": 1.0, "rw": index.manifest.alpha}
 
 
 @pytest.mark.slow

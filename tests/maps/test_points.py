@@ -18,18 +18,18 @@ def test_points_are_the_fused_vectors_of_the_store(make_index: MakeIndex) -> Non
     expected = fuse(index.manifest.layout.split(stored.vectors), "sum", index.manifest.alpha)
     np.testing.assert_array_equal(points.vectors, expected)
     assert [record.id for record in points.records] == [record.id for record in stored.records]
-    assert (points.fusion, points.alpha, points.num_records) == ("sum", index.manifest.alpha, 3 * PER_TOPIC)
+    assert (points.weights, points.num_records) == ({"hs": 1.0, "rw": index.manifest.alpha}, 3 * PER_TOPIC)
 
 
 def test_the_fusion_is_the_index_s_own_unless_another_is_asked_for(make_index: MakeIndex) -> None:
     index = make_index(fusion="rw")
     own = read_points(index, max_points=1000, seed=0)
-    assert (own.fusion, own.alpha) == ("rw", None)
+    assert own.weights == {"hs": 0.0, "rw": 1.0}
     assert own.vectors.shape[1] == index.manifest.layout.dims["rw"]
     hs = read_points(index, max_points=1000, seed=0, fusion="hs")
     assert hs.vectors.shape[1] == index.manifest.layout.dims["hs"]
     heavy = read_points(index, max_points=1000, seed=0, fusion="sum", alpha=9.0)
-    assert heavy.alpha == 9.0
+    assert heavy.weights == {"hs": 1.0, "rw": 9.0}
     lengths = np.linalg.norm(heavy.vectors[:, : index.manifest.layout.dims["hs"]], axis=1)
     np.testing.assert_allclose(lengths, np.sqrt(1 / 10), atol=1e-6)
 
@@ -65,7 +65,19 @@ def test_values_out_of_range_are_refused(make_index: MakeIndex) -> None:
     index = make_index()
     with pytest.raises(InputError, match="max_points is 4; a map needs 5 points or more"):
         read_points(index, max_points=4, seed=0)
-    with pytest.raises(InputError, match=r"fusion='concat' cannot be mapped.*Use weighted, hs, rw, sum"):
+    with pytest.raises(InputError, match=r"fusion='concat' cannot be searched.*Use weighted, hs, rw, sum"):
         read_points(index, max_points=1000, seed=0, fusion="concat")
     with pytest.raises(InputError, match="alpha is -1"):
         read_points(index, max_points=1000, seed=0, alpha=-1.0)
+    with pytest.raises(InputError, match="weights name tokens, and there are the views hs, rw here"):
+        read_points(index, max_points=1000, seed=0, weights={"tokens": 1.0})
+
+
+def test_a_map_can_be_of_any_views(make_index: MakeIndex) -> None:
+    index = make_index(weights={"hs": 1.0, "tokens": 0.5}, prompt_tokens="apart")
+    own = read_points(index, max_points=1000, seed=0)
+    dims = index.manifest.layout.dims
+    assert own.weights == {"hs": 1.0, "rw": 0.0, "tokens": 0.5}
+    assert own.vectors.shape[1] == dims["hs"] + dims["tokens"]
+    one = read_points(index, max_points=1000, seed=0, weights={"tokens": 1.0})
+    np.testing.assert_allclose(one.vectors, own.vectors[:, dims["hs"] :] * np.sqrt(3), atol=1e-6)

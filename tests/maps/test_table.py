@@ -39,9 +39,9 @@ def made() -> MadeMap:
         y=places[:, 1],
         topic=groups,
         topics=describe_topics([record.text for record in records], places, groups),
-        origin=MapOrigin(8, "state", "sum", 0.5, 0),
+        origin=MapOrigin(8, "state", {"hs": 1.0, "rw": 0.5}, 0),
     )
-    return MadeMap(Points(records, vectors, 8, "sum", 0.5), nearest(vectors, 4), corpus_map)
+    return MadeMap(Points(records, vectors, 8, {"hs": 1.0, "rw": 0.5}), nearest(vectors, 4), corpus_map)
 
 
 def test_the_table_has_places_topics_fields_neighbours_and_vectors(tmp_path: Path) -> None:

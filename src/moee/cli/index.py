@@ -56,8 +56,9 @@ def build(
         str | None,
         typer.Option(
             metavar="corpus|builtin|none",
-            help="Whose statistics: of 4,096 of these texts, of the built-in sentences, or nobody's. If not given: "
-            "the model's own from `moee calibrate`, else corpus, or builtin below 256 texts.",
+            help="Whose statistics: of 4,096 of these texts, of built-in sentences, or nobody's. corpus helps where "
+            "texts are compared in pairs, and harms where they fall into classes. If not given: the model's own from "
+            "`moee calibrate`, else builtin.",
         ),
     ] = None,
     dims: Annotated[
@@ -77,6 +78,7 @@ def build(
     query_prompt: Annotated[str | None, typer.Option(help="Prompt of queries, if it is another.")] = None,
     document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
     scoring: options.Scoring = None,
+    weights: options.Weights = None,
     lengths: Lengths,
     reads: Reads,
     running: Running,
@@ -84,8 +86,9 @@ def build(
 ) -> None:
     """Build an index from a file of texts.
 
-    The model is first calibrated on a sample of the texts, without labels, and stays so for good. The weight of the two
-    views, alpha, is not in the index: it is chosen at every search.
+    Views that weigh more than 0 are stored, each by itself, with HS and RW in any case; what they count is chosen at
+    every search, and --weights says what counts if a search names nothing. The model and its statistics stay as they
+    are for good.
 
     A build that was stopped, however it was, goes on with the same command; texts that are there are not embedded
     again. It can be searched meanwhile.
@@ -120,6 +123,7 @@ def build(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
         scoring=scoring,
+        weights=weights,
         **lengths,
         **running,
     )
@@ -244,6 +248,7 @@ def _say_built(folder: Path, built: Built, skipped: dict[str, Any], *, as_json: 
                 "seconds": round(built.seconds, 3),
                 "texts_per_second": round(rate, 1),
                 "calibrate": built.manifest.calibrate,
+                "dims": dict(built.manifest.layout.dims),
                 "alpha": built.manifest.alpha,
                 "report": None if built.report is None else asdict(built.report),
                 **skipped,
@@ -301,6 +306,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
     """Return what `info` prints, a line each. `Any`: the facts are JSON."""
     model, vectors, calibration = facts["model"], facts["vectors"], facts["calibration"]
     reduced = "" if vectors["reduction"] is None else f", reduced by {vectors['reduction']}"
+    weights = ", ".join(f"{view}={weight:.3g}" for view, weight in facts["weights"].items())
     dims = " + ".join(f"{view} {dim}" for view, dim in vectors["dims"].items())
     fields = ", ".join(f"{name} ({kind})" for name, kind in facts["fields"].items()) or "none"
     prompts = {name: value for name, value in facts["prompts"].items() if value is not None}
@@ -309,7 +315,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
         ["model", f"{model['name']} (weights {model['fingerprint']}, {model['dtype']}, {model['precision']})"],
         *([name.replace("_", " "), repr(value)] for name, value in prompts.items()),
         ["calibration", f"{calibration['method']}, {calibration['whose']}, {calibration['num_texts']} texts"],
-        ["alpha", f"{facts['alpha']:.3f} if a search names none"],
+        ["weights", f"{weights} if a search names none"],
         ["vectors", f"{dims} dimensions{reduced}, {vectors['stored_as']}"],
         ["store", " ".join(str(value) for value in facts["store"].values() if value)],
         ["size", format_size(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],

@@ -34,8 +34,10 @@ def map_(
     max_points: Annotated[
         int, typer.Option(metavar="N", help="Most texts of a map; from a larger index, N are chosen by chance.")
     ] = 50_000,
+    weights: options.IndexWeights = None,
     fusion: Annotated[
-        str | None, typer.Option(metavar="hs|rw|sum", help="Hidden state, routing weights, or both; the index's own.")
+        str | None,
+        typer.Option(metavar="hs|rw|sum", help="Instead of weights: hidden states, routing weights, or both."),
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Weight of the routing weights in the sum; the index's own.")
@@ -63,7 +65,13 @@ def map_(
     from moee.plots.figure_file import check_figure
 
     chosen = MapOptions(
-        max_points=max_points, seed=seed, topics=topics, min_texts=min_texts, fusion=fusion, alpha=alpha
+        max_points=max_points,
+        seed=seed,
+        topics=topics,
+        min_texts=min_texts,
+        weights=options.named_weights(weights),
+        fusion=fusion,
+        alpha=alpha,
     )
     with open_index(folder) as index:
         table, picture = out or index.folder / "map.parquet", plot or index.folder / "map.png"

@@ -15,6 +15,7 @@ from moee.method.fusion import check_together, parse_weights
 
 if TYPE_CHECKING:
     from moee.embedder import MoEE
+    from moee.types import View
 
 ModelName = Annotated[
     str,
@@ -46,6 +47,15 @@ Weights = Annotated[
 ]
 Alpha = Annotated[
     str | None, typer.Option(metavar="NUMBER|slope|scale", help="Weight of the routing weights in the sum.")
+]
+IndexWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="VIEW=NUMBER,...",
+        help="What each view of the index counts, for example hs=1,rw=0.2; one that is not named counts 0. The index's "
+        "own if not given.",
+    ),
 ]
 CalibrationMethod = Annotated[
     str | None, typer.Option("--calibration", metavar="zscore|spectral|none", help="How frozen statistics are applied.")
@@ -133,6 +143,11 @@ def fused_as(options: Mapping[str, Any]) -> dict[str, Any]:
         given["alpha"] = parse_alpha(given["alpha"])
     check_together(given.get("fusion"), given.get("alpha"), given.get("weights"))
     return given
+
+
+def named_weights(value: str | None) -> dict[View, float] | None:
+    """Return named weights, or None; the errors are those of `moee.method.fusion.parse_weights`."""
+    return None if value is None else parse_weights(value)
 
 
 def split_names(listed: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +30,10 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to look for, in quotes.")],
     *,
     k: Annotated[int, typer.Option("-k", help="How many texts.")] = 10,
+    weights: options.IndexWeights = None,
     fusion: Annotated[
-        str | None, typer.Option(metavar="hs|rw|sum", help="By hidden states, by routing weights, or by both.")
+        str | None,
+        typer.Option(metavar="hs|rw|sum", help="Instead of weights: hidden states, routing weights, or both."),
     ] = None,
     alpha: options.Alpha = None,
     where: Annotated[
@@ -47,26 +49,31 @@ def search(
 ) -> None:
     """Find the texts of an index that are most like a query.
 
-    The model is the one that the index was built with. Alpha weighs the routing weights when you ask: nothing is
-    embedded again for another value. HS and RW are the cosines of the two views; the score is (HS + alpha RW) / (1 +
-    alpha).
+    The model is the one that the index was built with. Weights say what each view counts when you ask: nothing is
+    embedded again for others. The score is the mean of the cosines of the views under their weights; each stands beside
+    it by its name.
 
     \b
     Examples:
       moee search papers.index "how do cells divide"
-      moee search papers.index "how do cells divide" -k 3 --alpha 1 --filter "year >= 2020"
+      moee search papers.index "how do cells divide" -k 3 --filter "year >= 2020"
+      moee search papers.index "how do cells divide" --weights hs=1,rw=0.2
       moee search papers.index "how do cells divide" --fusion rw --json
     """
     from moee.index.searcher import Searcher
 
     weight = options.parse_alpha(alpha)
     chosen = weight if isinstance(weight, float) else None
-    _check_question(folder, query, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
+    named = options.named_weights(weights)
+    _check_question(folder, query, named, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
     with Searcher.open(folder, model=model, **loading) as searcher:
-        hits = searcher.search(query, k, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
+        hits = searcher.search(
+            query, k, weights=named, fusion=fusion, alpha=chosen, where=where, per_document=per_document
+        )
         document = {
             "query": query,
-            "fusion": fusion or searcher.fusion,
+            "weights": searcher.chosen_weights(named, fusion=fusion, alpha=chosen),
+            "fusion": searcher.named_fusion(named, fusion, chosen),
             "alpha": searcher.alpha if chosen is None else chosen,
             "k": k,
             "filter": where,
@@ -81,21 +88,27 @@ def search(
 
 
 def _check_question(
-    folder: Path, query: str, *, fusion: str | None, alpha: float | None, where: str | None, per_document: bool
+    folder: Path,
+    query: str,
+    weights: Mapping[View, float] | None,
+    *,
+    fusion: str | None,
+    alpha: float | None,
+    where: str | None,
+    per_document: bool,
 ) -> None:
     """Report what is wrong before a model is loaded for it."""
     from moee.files.text import check_text
+    from moee.index.folder import EMBEDDER
     from moee.index.manifest import read_manifest
     from moee.index.passages import check_passages
-    from moee.method.fusion import check_alpha, check_weighted
+    from moee.index.searcher import settle_weights
+    from moee.method.saved import read_embedder
     from moee.stores.filters import Filter
 
     manifest = read_manifest(folder)
     check_text(query, "the query")
-    if fusion is not None:
-        check_weighted(fusion, "searched")
-    if alpha is not None:
-        check_alpha(alpha)
+    settle_weights(manifest, read_embedder(folder / EMBEDDER).config, weights, fusion=fusion, alpha=alpha)
     if where is not None:
         Filter.parse(where).check(manifest.layout.fields)
     if per_document:

@@ -25,7 +25,9 @@ from moee.index.records_from_file import Corpus
 from moee.index.searcher import blocks_of, documents_of
 from moee.method.calibration import Calibration
 from moee.method.fusion import join_blocks
+from moee.method.lexical import DocumentFrequencies
 from moee.method.moments import spread
+from moee.method.texts import check_sample
 from moee.stores.loss_report import LossReport, measure, num_rows, shorter_dims, take_rows
 from moee.stores.quantize import CODECS, Codec, fit_codec
 from moee.stores.reduce import METHODS, MIN_DIMS, Blocks, Reducer
@@ -37,8 +39,6 @@ SAMPLE_ROWS = 4096
 """Rows that statistics, reducers and codecs are fitted on."""
 HELD_OUT_ROWS = 4096
 """Further rows that losses are measured on."""
-MIN_CALIBRATION_TEXTS = 256
-"""Below this many different texts, the built-in statistics are better than those of the corpus."""
 
 _FOURTH = 4
 _FLAT = StoreSpec("flat")
@@ -52,8 +52,9 @@ class BuildOptions:
 
     Attributes:
         store: Store of the vectors.
-        calibrate: Texts whose statistics are used; None takes those that were fitted for the embedder, else the
-            corpus, or the built-in ones if the corpus has fewer than 256 different texts.
+        calibrate: Texts whose statistics are used: `"builtin"` sentences, a sample of the `"corpus"`, or `"none"`. None
+            takes those that were fitted for the embedder, else the built-in ones. The corpus' own help where texts are
+            compared in pairs, and harm where they are to be told apart in classes.
         dims: Length of a reduced vector, both views together; None does not reduce.
         reduction: How vectors are reduced.
         quantize: `"int8"` or `"binary"`; None keeps float32.
@@ -137,17 +138,17 @@ class Sample:
         """Return the views of some rows, computed where missing."""
         return self._store.views([self._texts[row] for row in rows], self._config, description="Sampling")
 
-    def views_under(self, prompt: str) -> Views:
-        """Return the views of the sample under a prompt."""
+    def views_under(self, texts: Sequence[str], prompt: str) -> Views:
+        """Return the views of texts of the sample under a prompt."""
         config = self._config.replace(prompt=prompt)
-        return self._store.views(self.texts, config, description="Sampling")
+        return self._store.views(texts, config, description="Sampling")
 
     def is_kept(self) -> bool:
         """Whether the views of all rows are known without the model."""
         return self._store.missing([self._texts[row] for row in self.all_rows], self._config) == 0
 
 
-def settle_calibration(embedder: MoEE, corpus: Corpus, options: BuildOptions) -> Calibrate:
+def settle_calibration(embedder: MoEE, options: BuildOptions) -> Calibrate:
     """Return whose statistics an index gets.
 
     Raises:
@@ -165,8 +166,7 @@ def settle_calibration(embedder: MoEE, corpus: Corpus, options: BuildOptions) ->
         return "none"
     if embedder.calibration is not None and embedder.calibration.texts != "builtin":
         return "kept"
-    num_texts = len({record.text for record in corpus.records})
-    return "corpus" if num_texts >= MIN_CALIBRATION_TEXTS else "builtin"
+    return "builtin"
 
 
 def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sample) -> Prepared:
@@ -177,7 +177,7 @@ def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sampl
         OutputError: If the views of the sample cannot be kept.
         TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
     """
-    calibrate = settle_calibration(embedder, corpus, options)
+    calibrate = settle_calibration(embedder, options)
     sample.views(sample.all_rows)  # in one pass, for a model that is read from disk; what follows finds them kept
     embedder = _calibrated(embedder, calibrate, sample)
     documents = documents_of(embedder)
@@ -201,9 +201,15 @@ def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
     """Return the embedder with the statistics of the index, and with none of them shared."""
     config = embedder.config
     if calibrate == "corpus":
+        texts = check_sample(sample.texts, on_empty=config.on_empty)
+        words = DocumentFrequencies.fit(texts)
         statistics = [
             Calibration.fit(
-                sample.views_under(prompt), info=embedder.info, config=config.replace(prompt=prompt), texts="corpus"
+                sample.views_under(texts, prompt),
+                info=embedder.info,
+                config=config.replace(prompt=prompt),
+                texts="corpus",
+                frequencies=words,
             )
             for prompt in config.prompts()
         ]

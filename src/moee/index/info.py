@@ -7,6 +7,7 @@ from typing import Any
 
 from moee.files.json import read_json
 from moee.index.folder import EMBEDDER, REPORT, IndexFolder
+from moee.index.searcher import settle_weights
 from moee.method.saved import read_embedder
 
 
@@ -43,6 +44,7 @@ def describe(index: IndexFolder) -> dict[str, Any]:
             "num_texts": saved.calibrations[0].num_texts if saved.calibrations else 0,
         },
         "fusion": config.fusion,
+        "weights": settle_weights(manifest, config),
         "alpha": manifest.alpha,
         "vectors": {
             "dims": dict(layout.dims),

@@ -24,7 +24,7 @@ from moee.files.json import read_json
 from moee.files.rows import OnBadRow
 from moee.stores.registry import StoreSpec
 from moee.stores.store import FieldType, Layout
-from moee.types import ModelInfo
+from moee.types import ModelInfo, View
 
 KIND = "moee-index"
 FORMAT_VERSION = 2
@@ -108,6 +108,11 @@ class Manifest:
         """Fields that come from files: all but those that say where a passage stands."""
         own = PASSAGE_FIELDS if self.chunk is not None else ()
         return {name: kind for name, kind in self.layout.fields.items() if name not in own}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that a search may weigh."""
+        return tuple(self.layout.dims)
 
     @property
     def unfinished(self) -> list[Source]:

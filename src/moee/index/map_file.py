@@ -20,11 +20,12 @@ from moee.errors import StoreError
 from moee.files.atomic import atomic_file
 from moee.files.json import read_json
 from moee.index.manifest import Manifest
-from moee.types import Array
+from moee.method.fusion import cosine_weights
+from moee.types import Array, View
 
 MAP = "map.json"
 KIND = "moee-map"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MOST_BYTES = 1 << 32  # it holds a place and a text for each record
 UNCLUSTERED = -1
 """The topic of a text that lies in no group."""
@@ -60,15 +61,13 @@ class MapOrigin:
     Attributes:
         num_records: Records in the index; the map shows as many, or a sample.
         state: Digest of the model and the files of the index, from `state_of`.
-        fusion: Fusion that made the vectors.
-        alpha: Weight of the routing weights in them; None unless the fusion is `"sum"`.
+        weights: What each view counts in the vectors that were placed.
         seed: Seed of the sample and the places.
     """
 
     num_records: int
     state: str
-    fusion: str
-    alpha: float | None
+    weights: Mapping[View, float]
     seed: int
 
 
@@ -127,12 +126,12 @@ class CorpusMap:
             return None
         try:
             values = read_json(path, most=_MOST_BYTES)
-            if (values["kind"], values["format_version"]) != (KIND, FORMAT_VERSION):
+            if values["kind"] != KIND or values["format_version"] not in range(1, FORMAT_VERSION + 1):
                 raise ValueError(f"{values['kind']!r} of format version {values['format_version']!r}")
             return _read(values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"{str(path)!r} is not a readable map of format version {FORMAT_VERSION} "
+                f"{str(path)!r} is not a readable map of format versions 1 to {FORMAT_VERSION} "
                 f"({type(error).__name__}: {error}). Make it again with: moee map {folder}"
             ) from error
 
@@ -160,12 +159,21 @@ def _read(values: Mapping[str, Any]) -> CorpusMap:
         y=np.asarray(values["y"], dtype=np.float32),
         topic=np.asarray(values["topic"], dtype=np.int64),
         topics=tuple(Topic(**topic) for topic in values["topics"]),
-        origin=MapOrigin(**values["origin"]),
+        origin=_origin(values["origin"]),
     )
     lengths = {name: len(values[name]) for name in ("ids", "texts", "x", "y", "topic")}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"its lists differ in length: {lengths}")
     return found
+
+
+def _origin(values: Mapping[str, Any]) -> MapOrigin:
+    if "weights" in values:
+        return MapOrigin(**values)
+    # version 1 named a fusion of two views and its alpha
+    fusion, alpha = values["fusion"], values["alpha"]
+    weights = cosine_weights(fusion, 1.0 if alpha is None else alpha)
+    return MapOrigin(values["num_records"], values["state"], weights, values["seed"])
 
 
 def _decimals(row: Array) -> list[float]:

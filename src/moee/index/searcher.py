@@ -14,7 +14,7 @@ from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
 from moee.index.passages import best_of_documents, check_passages
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import check_weighted, check_weights, cosine_weights, join_blocks
+from moee.method.fusion import check_together, check_weighted, check_weights, cosine_weights, join_blocks
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import search
 from moee.stores.filters import Filter
@@ -51,7 +51,7 @@ class Searcher:
         self.documents = documents_of(embedder)
         self.fusion = check_weighted(config.fusion, "searched")
         self.alpha = index.manifest.alpha
-        self.weights = index_weights(config, index.manifest)
+        self.weights = settle_weights(index.manifest, config)
         self._queries = embedder.with_settings(prompt=config.query_prompt or config.prompt)
 
     @classmethod
@@ -102,40 +102,20 @@ class Searcher:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that the index holds, and so that weights may name."""
-        return tuple(self.manifest.layout.dims)
+        """The views that weights may name."""
+        return self.manifest.views
 
     def chosen_weights(
-        self,
-        weights: Mapping[View, float] | None = None,
-        *,
-        fusion: str | None = None,
-        alpha: float | None = None,
+        self, weights: Mapping[View, float] | None = None, *, fusion: str | None = None, alpha: float | None = None
     ) -> dict[View, float]:
-        """Return what every view of the index counts in a search.
+        """Return what every view of the index counts in a search; see `settle_weights`."""
+        return settle_weights(self.manifest, self.embedder.config, weights, fusion=fusion, alpha=alpha)
 
-        Args:
-            weights: What the views count, by name; one that is not named counts 0.
-            fusion: `"hs"`, `"rw"` or `"sum"` instead; None is the index's.
-            alpha: Weight of the routing weights in `"sum"`; None is the index's.
-
-        Raises:
-            InputError: If weights are given together with a fusion or alpha, name a view that the index does not hold,
-                or are negative, not finite or all 0; if the fusion is `"concat"`.
-            UnknownNameError: If the fusion or a view is unknown.
-        """
-        if weights is None and fusion is None and alpha is None:
-            return dict(self.weights)
-        if weights is None:
-            if fusion is None:  # alpha alone means the sum that it weighs
-                fusion = "sum" if self.fusion == "weighted" else self.fusion
-            weights = cosine_weights(fusion, self.alpha if alpha is None else alpha, self.embedder.config.weights)
-        elif fusion is not None or alpha is not None:
-            raise InputError(
-                "Weights say what every view counts, and so do a fusion and alpha. Give one or the other: "
-                "weights={'hs': 1, 'rw': 0.2} is fusion='sum' with alpha=0.2."
-            )
-        return weights_over(self.views, check_weights(weights))
+    def named_fusion(self, weights: object = None, fusion: str | None = None, alpha: float | None = None) -> str:
+        """Return the name of what a search asks for: `"weighted"`, or the fusion that is meant."""
+        if weights is not None:
+            return "weighted"
+        return fusion or ("sum" if alpha is not None and self.fusion == "weighted" else self.fusion)
 
     def weigh(
         self,
@@ -149,12 +129,12 @@ class Searcher:
 
         Args:
             blocks: Blocks by name, each a row of what `query_blocks` returned.
-            weights: See `chosen_weights`, as the others.
+            weights: See `settle_weights`, as the others.
             fusion: A fusion in place of weights.
             alpha: The weight of the routing weights in it.
 
         Raises:
-            InputError, UnknownNameError: As `chosen_weights`.
+            InputError, UnknownNameError: As `settle_weights`.
         """
         return Query(blocks, self.chosen_weights(weights, fusion=fusion, alpha=alpha))
 
@@ -246,14 +226,38 @@ def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> dict[Vie
     return units if reducer is None else reducer.reduce(units)
 
 
-def index_weights(config: EmbedderConfig, manifest: Manifest) -> dict[View, float]:
-    """Return what every view of an index counts in a search that names nothing.
+def settle_weights(
+    manifest: Manifest,
+    config: EmbedderConfig,
+    weights: Mapping[View, float] | None = None,
+    *,
+    fusion: str | None = None,
+    alpha: float | None = None,
+) -> dict[View, float]:
+    """Return what every view of an index counts, from what is asked for.
+
+    Args:
+        manifest: What the index is.
+        config: Its configuration, which decides where nothing is asked for.
+        weights: What the views count, by name; one that is not named counts 0.
+        fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
+        alpha: Weight of the routing weights in `"sum"`, and alone the choice of it; None is the index's.
 
     Raises:
-        InputError: If the fusion's blocks cannot be kept apart.
+        InputError: If weights are given together with a fusion or alpha, name a view that the index does not hold, or
+            are negative, not finite or all 0; if the fusion is `"concat"`.
+        UnknownNameError: If the fusion or a view is unknown.
     """
-    counts = cosine_weights(config.fusion, manifest.alpha, config.weights)
-    return {view: counts.get(view, 0.0) for view in manifest.layout.dims}
+    check_together(fusion, alpha, weights)
+    if weights is not None:
+        return weights_over(manifest.views, check_weights(weights))
+    if fusion is None:
+        fusion = "sum" if alpha is not None and config.fusion == "weighted" else config.fusion
+    counts = cosine_weights(fusion, manifest.alpha if alpha is None else alpha, config.weights)
+    if fusion == config.fusion:
+        # what counted where the index was built; it may hold less, and more
+        return {view: counts.get(view, 0.0) for view in manifest.views}
+    return weights_over(manifest.views, counts)
 
 
 def documents_of(embedder: MoEE) -> MoEE:

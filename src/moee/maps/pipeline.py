@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from moee.errors import InputError
@@ -11,6 +11,7 @@ from moee.index.map_file import TEXT_LETTERS, CorpusMap, MapOrigin, state_of
 from moee.maps.layout import NEIGHBOURS, Neighbours, check_umap, nearest, place
 from moee.maps.points import Points, read_points
 from moee.maps.topics import describe_topics, divide, find_groups
+from moee.types import View
 
 MAX_POINTS = 50_000
 """Most texts unless told otherwise: what a browser draws at once, and some minutes of two cores."""
@@ -25,7 +26,8 @@ class MapOptions:
         seed: Seed of the choice, the places and k-means.
         topics: Divide the map into as many topics by k-means; None finds dense groups.
         min_texts: Fewest texts of a dense group; None chooses by the size of the corpus.
-        fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
+        weights: What each view counts, by name; None is the index's.
+        fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
         alpha: Weight of the routing weights in `"sum"`; None is the index's.
 
     Raises:
@@ -36,6 +38,7 @@ class MapOptions:
     seed: int = 0
     topics: int | None = None
     min_texts: int | None = None
+    weights: Mapping[View, float] | None = None
     fusion: str | None = None
     alpha: float | None = None
 
@@ -78,7 +81,12 @@ def make_map(
     options = options or MapOptions()
     check_umap()
     points = read_points(
-        index, max_points=options.max_points, seed=options.seed, fusion=options.fusion, alpha=options.alpha
+        index,
+        max_points=options.max_points,
+        seed=options.seed,
+        weights=options.weights,
+        fusion=options.fusion,
+        alpha=options.alpha,
     )
     some = "" if len(points) == points.num_records else f" of {points.num_records:,}, chosen by chance"
     on_step(f"Comparing {len(points):,} texts{some}.")
@@ -98,6 +106,6 @@ def make_map(
         y=places[:, 1],
         topic=groups,
         topics=describe_topics(texts, places, groups),
-        origin=MapOrigin(points.num_records, state_of(index.manifest), points.fusion, points.alpha, options.seed),
+        origin=MapOrigin(points.num_records, state_of(index.manifest), dict(points.weights), options.seed),
     )
     return MadeMap(points, neighbours, corpus_map)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder
-from moee.method.fusion import check_alpha, check_weighted, fuse, uses_alpha
+from moee.index.searcher import settle_weights
+from moee.method.fusion import fuse
 from moee.method.saved import read_embedder
 from moee.stores.store import Record
-from moee.types import Array, Fusion
+from moee.types import Array, View
 
 MIN_TEXTS = 5
 """Different texts that a map needs: below that there are no neighbourhoods."""
@@ -26,15 +27,13 @@ class Points:
         records: Records in the order of the store.
         vectors: `(num_points, dim)` float32, of unit length.
         num_records: Records in the index; more than there are points if these are a sample.
-        fusion: Fusion that made the vectors.
-        alpha: Weight of the routing weights; None unless the fusion is `"sum"`.
+        weights: What each view counts in the vectors.
     """
 
     records: Sequence[Record]
     vectors: Array
     num_records: int
-    fusion: Fusion
-    alpha: float | None
+    weights: Mapping[View, float]
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -42,7 +41,13 @@ class Points:
 
 
 def read_points(
-    index: IndexFolder, *, max_points: int, seed: int, fusion: str | None = None, alpha: float | None = None
+    index: IndexFolder,
+    *,
+    max_points: int,
+    seed: int,
+    weights: Mapping[View, float] | None = None,
+    fusion: str | None = None,
+    alpha: float | None = None,
 ) -> Points:
     """Read an index.
 
@@ -50,17 +55,18 @@ def read_points(
         index: Open; its model is not needed.
         max_points: Records beyond this number are left out by chance.
         seed: Seed of the choice.
-        fusion: `"hs"`, `"rw"` or `"sum"`; None is the index's.
+        weights: What each view counts, by name; None is the index's.
+        fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
         alpha: Weight of the routing weights in `"sum"`; None is the index's.
 
     Raises:
         InputError: If fewer than `MIN_TEXTS` texts differ, or a value cannot be used.
-        UnknownNameError: If the fusion is unknown.
+        UnknownNameError: If the fusion or a view is unknown.
     """
     if max_points < MIN_TEXTS:
         raise InputError(f"max_points is {max_points}; a map needs {MIN_TEXTS} points or more.")
-    chosen = check_weighted(fusion or read_embedder(index.folder / EMBEDDER).config.fusion, "mapped")
-    weight = index.manifest.alpha if alpha is None else check_alpha(alpha)
+    config = read_embedder(index.folder / EMBEDDER).config
+    chosen = settle_weights(index.manifest, config, weights, fusion=fusion, alpha=alpha)
     count = len(index.store)
     kept = np.arange(count)
     if count > max_points:
@@ -72,10 +78,10 @@ def read_points(
         end = start + len(batch.records)
         rows = kept[np.searchsorted(kept, start) : np.searchsorted(kept, end)] - start
         records += [batch.records[row] for row in rows]
-        vectors.append(fuse(index.manifest.layout.split(batch.vectors[rows]), chosen, weight))
+        vectors.append(fuse(index.manifest.layout.split(batch.vectors[rows]), "weighted", weights=chosen))
         start = end
     _check_enough(vectors, count)
-    return Points(records, np.concatenate(vectors), count, chosen, weight if uses_alpha(chosen) else None)
+    return Points(records, np.concatenate(vectors), count, chosen)
 
 
 def _check_enough(vectors: Sequence[Array], count: int) -> None:

@@ -60,37 +60,31 @@ class Finder:
             embed: Called with a query that was not asked lately; returns its calibrated blocks at unit length, whole.
 
         Raises:
-            InputError: If the filter cannot be read or names an unknown field, or the best of each document is asked
-                for and the index holds whole texts.
+            InputError: If the filter cannot be read or names an unknown field, weights name a view that the index does
+                not hold, or the best of each document is asked for and the index holds whole texts.
             StoreError: If the store fails.
         """
         searcher = self._searcher
         condition = searcher.filter(request.filter)  # before the model runs
+        weights = searcher.chosen_weights(request.weights, fusion=request.fusion, alpha=request.alpha)
         if request.per_document:
             check_passages(searcher.manifest)
         blocks = self._known.get(request.query)
         if blocks is None:
             blocks = self._reduced(await embed(request.query))
         self._remember(request.query, blocks)
-        query = searcher.weigh(blocks, weights=request.weights, fusion=request.fusion, alpha=request.alpha)
+        query = searcher.weigh(blocks, weights=weights)
         hits = await self._on_store(
             lambda: searcher.find(query, request.k, condition, per_document=request.per_document)
         )
         return {
             "query": request.query,
-            "fusion": self._fusion(request),
-            "weights": dict(query.weights),
+            "fusion": searcher.named_fusion(request.weights, request.fusion, request.alpha),
+            "weights": weights,
             "alpha": searcher.alpha if request.alpha is None else request.alpha,
             "k": request.k,
             "results": [hit.to_dict() for hit in hits],
         }
-
-    def _fusion(self, request: SearchRequest) -> str:
-        """Return the fusion that a request is answered with: weights and alpha, given alone, choose theirs."""
-        if request.weights is not None:
-            return "weighted"
-        own = self._searcher.fusion
-        return request.fusion or ("sum" if request.alpha is not None and own == "weighted" else own)
 
     def _reduced(self, blocks: Blocks) -> Blocks:
         """Return a query's blocks as the index stores vectors."""
