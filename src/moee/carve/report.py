@@ -97,8 +97,8 @@ balanced k-means on their contributions, and the routers fitted by ridge regress
 **the routing decides what is computed, but it was not learned together with the model.** The licence of the dense
 model applies.
 
-It is a standard `qwen2_moe` checkpoint: `AutoModelForCausalLM.from_pretrained` loads it, and so does
-`moee.MoEE.from_pretrained`.
+It is a standard `qwen2_moe` checkpoint: `AutoModelForCausalLM.from_pretrained` loads it, and so do
+`moee.MoEE.from_pretrained`, vLLM, and llama.cpp after `convert_hf_to_gguf.py`.
 
 | measured on {self.heldback_tokens} held-back tokens | |
 | --- | --- |

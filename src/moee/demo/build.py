@@ -47,7 +47,8 @@ def demo_folder(form: Form = "portable") -> Path:
     builds in a folder of its own, and the first to finish puts its result in place.
 
     Args:
-        form: `"0.1.0"` for the checkpoint that this version built, whose vectors differ in the fourth digit.
+        form: `"0.1.0"` for the checkpoint that this version built: its hidden states have a cosine of 0.9998 or more
+            to today's.
 
     Returns:
         A folder that `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load.
