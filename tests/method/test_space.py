@@ -188,3 +188,13 @@ def test_a_view_that_was_not_captured_is_named(views: Views) -> None:
     apart = VectorSpace(EmbedderConfig(calibration="none", prompt_tokens="apart").replace(weights={"tokens": 1}))
     with pytest.raises(InputError, match="without the view 'tokens'"):
         apart.vectors(replace(views, tokens=None))
+
+
+@pytest.mark.parametrize("weights", [{"lexical": 1}, {"tokens": 2, "lexical": 1}])
+def test_a_text_without_anything_that_counts_is_named(views: Views, weights: dict[View, float]) -> None:
+    tokens = np.zeros_like(views.hidden_states)
+    other = replace(views, tokens=tokens, texts=("!!!",) * len(views))
+    space = VectorSpace(EmbedderConfig(calibration="none", prompt_tokens="apart", fusion="weighted", weights=weights))
+    with pytest.raises(InputError, match=r"Text 0 has no .*words of its own, and the weights count nothing else"):
+        space.vectors(other)
+    assert space.replace(weights={**weights, "hs": 1}).vectors(other).any()

@@ -30,7 +30,7 @@ HEADERS = {"authorization": f"Bearer {KEY}"}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     embedder = MoEE.from_pretrained(CHECKPOINT, dtype="float32", calibration="none")
     folder = build(tmp_path_factory.mktemp("index"), embedder, BuildOptions(dims=DIMENSIONS, calibrate="none"))
-    origin = MapOrigin(200, "", "sum", 0.5, 0)
+    origin = MapOrigin(200, "", {"hs": 1.0, "rw": 0.5}, 0)
     points = np.zeros(1, dtype=np.float32)
     CorpusMap(["t0"], ["a"], points, points, np.array([0]), (Topic(0, "a", 0.0, 0.0, 1),), origin).save(folder)
     with (

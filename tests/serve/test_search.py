@@ -270,7 +270,7 @@ def test_the_map_is_served_as_it_was_made_and_again_when_it_changes(indexed: Ind
 
     def save(num_records: int, label: str) -> CorpusMap:
         points = np.arange(3, dtype=np.float32)
-        origin = MapOrigin(num_records, state_of(indexed.searcher.manifest), "sum", 0.5, 0)
+        origin = MapOrigin(num_records, state_of(indexed.searcher.manifest), {"hs": 1.0, "rw": 0.5}, 0)
         topics = (Topic(0, label, 0.5, 0.5, 2),)
         ids = ["t0", "t1", "t2"]
         made = CorpusMap(ids, TEXTS[:3], points, points / 3, np.array([0, 0, -1]), topics, origin)

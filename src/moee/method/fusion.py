@@ -33,6 +33,8 @@ DEFAULT_WEIGHTS: Mapping[View, float] = MappingProxyType({"hs": 1.0, "rw": 0.2, 
 """What each view counts if nothing else is said: chosen on development sets of all task types (docs: method)."""
 LARGEST_ALPHA = 1e6
 """The sum is then routing alone, to float32; far larger weights would overflow it."""
+LEAST_WEIGHT = 1e-6
+"""Least weight of a view that counts; far smaller ones alone would be rounded to 0 in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def check_weights(weights: object) -> dict[View, float]:
     """Return named weights as plain numbers, in the order of `VIEWS`.
 
     Raises:
-        InputError: If it is no mapping, a weight is no number from 0 to `LARGEST_ALPHA`, or all are 0.
+        InputError: If it is no mapping, a weight is no number from `LEAST_WEIGHT` to `LARGEST_ALPHA` and not 0, or all
+            are 0.
         UnknownNameError: If a view is unknown; suggests close matches.
     """
     if not isinstance(weights, Mapping):
@@ -105,9 +108,10 @@ def check_weights(weights: object) -> dict[View, float]:
     for view, weight in weights.items():
         check_choice("view", view, VIEWS)
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not (is_number and 0 <= float(weight) <= LARGEST_ALPHA):
+        if not (is_number and (float(weight) == 0 or LEAST_WEIGHT <= float(weight) <= LARGEST_ALPHA)):
             raise InputError(
-                f"The weight of the view {view!r} is {weight!r}; it must be a number from 0 to {LARGEST_ALPHA:,.0f}."
+                f"The weight of the view {view!r} is {weight!r}; it must be a number from 0 to {LARGEST_ALPHA:,.0f}, "
+                f"and if it counts at least {LEAST_WEIGHT:g}."
             )
     found = {view: float(weights[view]) for view in VIEWS if view in weights}
     if not any(found.values()):

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from moee.errors import CalibrationError
+from moee.errors import CalibrationError, InputError
 from moee.method.calibration import Calibration, batch_standardise, raw_blocks
 from moee.method.chunks import Chunk, pool
 from moee.method.config import EmbedderConfig
 from moee.method.fusion import cosine_weights, fuse, unit
 from moee.method.routing import chosen_layers
 from moee.types import Array, ModelInfo, View, Views
+
+_OWN: Mapping[View, str] = MappingProxyType({"tokens": "tokens", "lexical": "words"})
+"""What a text may have none of, by the views that are made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +123,18 @@ class VectorSpace:
 
         Raises:
             CalibrationError: If a vector is NaN, infinite or zero; names its place.
+            InputError: If it is zero because the text has nothing of what the weights count.
         """
         finite = np.asarray(np.isfinite(vectors).all(axis=1))
         fine = finite if self.is_by_batch else finite & np.asarray(vectors.any(axis=1))
         if not fine.all():
             row = int(np.argmin(fine))
+            own = [_OWN[view] for view in self.config.views if view in _OWN]
+            if finite[row] and len(own) == len(self.config.views):
+                raise InputError(
+                    f"Text {row} has no {' and no '.join(own)} of its own, and the weights count nothing else, so that "
+                    "it has no vector. Leave it out, or give the view 'hs' a weight."
+                )
             what = "zero in every dimension" if finite[row] else "NaN or infinite"
             raise CalibrationError(
                 f"The vector of text {row} is {what} after calibration={self.config.calibration!r} and "

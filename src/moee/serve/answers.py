@@ -145,5 +145,5 @@ def _unfit(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     return Refusal(kind, message + more, param=place[0] if place else None)
 
 
-OWN_FAULTS = ("empty", "text", "tokens", "unknown_field")
+OWN_FAULTS = ("empty", "text", "tokens", "unknown_field", "weights")
 """Types of the faults that `schemas` finds itself; their messages are whole."""

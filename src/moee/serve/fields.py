@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from moee.errors import InputError, shown
 from moee.files.text import find_fault, kind_of
-from moee.method.fusion import LARGEST_ALPHA, VIEWS, check_weights
+from moee.method.fusion import LARGEST_ALPHA, LEAST_WEIGHT, VIEWS, check_weights
 from moee.types import View
 
 _VISIBLE = r"\S"
@@ -126,7 +126,7 @@ def _check_weights(value: object) -> dict[View, float] | None:
         raise PydanticCustomError("weights", "{says}", {"says": str(error)}) from error
 
 
-_WEIGHT_SCHEMA = {"type": "number", "minimum": 0, "maximum": LARGEST_ALPHA}
+_WEIGHT_SCHEMA = {"anyOf": [{"const": 0}, {"type": "number", "minimum": LEAST_WEIGHT, "maximum": LARGEST_ALPHA}]}
 _WEIGHTS_SCHEMA = {
     "anyOf": [
         {
