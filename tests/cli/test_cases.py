@@ -140,7 +140,7 @@ def test_few_lines_calibrate_with_a_warning_and_count_once(moee: Run, tmp_path: 
 def test_scored_pairs_are_refused_or_left_out_by_their_line(moee: Run, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     pairs.write_text("text_a,text_b,score\none,two,1\none,three,high\ntwo,three,0\ntwo,four,3\n")
-    tune = ("tune", "-m", "fake", "--pairs", pairs, "--statistics", "builtin", "--layers", "all")
+    tune = ("tune", "-m", "fake", "--pairs", pairs, "--statistics", "own")
     done = moee(*tune)
     assert done.returncode == 2
     assert f"The score on line 3 of {pairs} is 'high'; it must be a finite number" in done.stderr

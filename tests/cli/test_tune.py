@@ -19,7 +19,18 @@ DOCUMENTS = [
     }
     for n, subject in enumerate(SUBJECTS * 4)
 ]
-FAKE = ("-m", "fake", "--layers", "all", "--statistics", "builtin")
+OWN = ("--statistics", "own")
+"""So that no built-in sentence is embedded; the texts are too few for statistics of their own, so there are none."""
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The fake model with statistics of a few texts, as options."""
+    model = MoEE.from_pretrained("fake")
+    model.calibrate([each["text"] for each in DOCUMENTS])  # type: ignore[misc]  # a string
+    folder = tmp_path_factory.mktemp("fake") / "calibrated"
+    model.save(folder)
+    return ("-m", str(folder))
 
 
 @pytest.fixture
@@ -37,8 +48,10 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_choice_is_printed_with_its_curve_and_the_blindness_of_siblings(moee: Run, corpus: Path) -> None:
-    done = moee("tune", corpus, *FAKE, "--title-column", "title")
+def test_the_choice_is_printed_with_its_curve_and_the_blindness_of_siblings(
+    moee: Run, corpus: Path, fake: tuple[str, ...]
+) -> None:
+    done = moee("tune", corpus, *fake, *OWN, "--title-column", "title")
     assert done.returncode == 0, done.stderr
     assert "32 pairs (title): sibling found among the others (mean reciprocal rank) x 100" in done.stdout
     assert "Around the choice, one weight at a time" in done.stdout
@@ -47,9 +60,11 @@ def test_the_choice_is_printed_with_its_curve_and_the_blindness_of_siblings(moee
     assert "Nothing was saved" in done.stderr
 
 
-def test_the_choice_is_saved_with_its_evidence(moee: Run, pairs: Path, tmp_path: Path) -> None:
+def test_the_choice_is_saved_with_its_evidence(moee: Run, pairs: Path, tmp_path: Path, fake: tuple[str, ...]) -> None:
     out, figure = tmp_path / "tuned", tmp_path / "curve.svg"
-    done = moee("tune", "--pairs", pairs, *FAKE, "--choose", "rw,lexical", "--out", out, "--figure", figure, "--json")
+    done = moee(
+        "tune", "--pairs", pairs, *fake, *OWN, "--choose", "rw,lexical", "--out", out, "--figure", figure, "--json"
+    )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     evidence = json.loads((out / "tune.json").read_text())
@@ -61,7 +76,7 @@ def test_the_choice_is_saved_with_its_evidence(moee: Run, pairs: Path, tmp_path:
     model = MoEE.from_pretrained(out)
     assert model.config.weights == document["chosen"]["weights"]
     # a later choice takes the place of an earlier one
-    assert moee("tune", "--pairs", pairs, "-m", out, "--out", out, "--statistics", "builtin").returncode == 0
+    assert moee("tune", "--pairs", pairs, "-m", out, "--out", out, *OWN).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -95,7 +110,7 @@ def test_a_folder_that_holds_something_else_is_spared(moee: Run, corpus: Path, t
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
-    done = moee("tune", corpus, *FAKE, "--out", folder)
+    done = moee("tune", corpus, "-m", "fake", "--out", folder)
     assert done.returncode == 1
     assert "holds other files" in done.stderr
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
