@@ -175,7 +175,7 @@ def test_verdicts_and_intervals_are_taken_over(files: Files, render: Callable[[F
         low, high = (100 * each["with_minus_without"][name] for name in ("low", "high"))
         row = next(line for line in page.splitlines() if line.startswith(f"| corpus | {each['scope']} |"))
         assert f"[{low:+.2f}, {high:+.2f}]" in row
-    row = rows_of(files["demo"], "default sum alpha=slope corpus")[0]
+    row = rows_of(files["demo"], "default sum alpha=0.2 corpus")[0]
     gain, low, high = row["gain_over_hs"]
     assert f"{gain:+.2f} [{low:+.2f}, {high:+.2f}]" in page
 
@@ -184,7 +184,7 @@ def test_comparisons_follow_the_numbers(files: Files, quote: Callable[..., dict[
     """One task up by 2, one down by 1, one the same up to rounding, one down by 3: the mean is -0.5."""
     summed = {"STS12": 42.0, "STS13": 49.0, "TwentyNewsgroupsClustering": 30.005, "WikiQA": 57.0}
     set_scores(files["demo"], "default hs corpus", **HS)
-    set_scores(files["demo"], "default sum alpha=slope corpus", **summed)
+    set_scores(files["demo"], "default sum alpha=0.2 corpus", **summed)
     found = quote(files, "compare", "demo", "default corpus sum", "default corpus hs")
     assert (found["higher"], found["lower"], found["level"], found["tasks"]) == (1, 2, 1, 4)
     assert found["mean"] == pytest.approx(-0.49875)
@@ -199,13 +199,13 @@ def test_verdicts_and_intervals_can_be_quoted(files: Files, quote: Callable[...,
     found = quote(files, "verdict", "demo", "corpus", "all tasks", "hs")
     assert found == {"difference": pytest.approx(2), "low": pytest.approx(-1), "high": pytest.approx(3)}
     gains = ([1.0, 0.5, 1.5], [-1.0, -2.0, -0.5], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0])
-    for row, gain in zip(rows_of(files["demo"], "default sum alpha=slope corpus"), gains, strict=True):
+    for row, gain in zip(rows_of(files["demo"], "default sum alpha=0.2 corpus"), gains, strict=True):
         row["gain_over_hs"] = gain
     assert quote(files, "intervals", "demo", "default corpus sum") == {"above": 1, "below": 1, "tasks": 4}
 
 
 def test_alphas_and_missing_tasks_can_be_quoted(files: Files, quote: Callable[..., dict[str, float]]) -> None:
-    for row, alpha in zip(rows_of(files["demo"], "default sum alpha=slope corpus"), (0.0, 0.1, 0.2, 0.9), strict=True):
+    for row, alpha in zip(rows_of(files["demo"], "default sum alpha=0.2 corpus"), (0.0, 0.1, 0.2, 0.9), strict=True):
         row["alpha"] = alpha
     found = quote(files, "alpha", "demo", "default corpus sum")
     assert found == {"least": 0.0, "median": pytest.approx(0.15), "most": 0.9, "zero": 1}

@@ -104,7 +104,7 @@ def test_controls_end_in_a_verdict(moee: Run, data: Path, tmp_path: Path) -> Non
     done = moee("eval", "--data", data, "-t", "WikiQA", *arguments, "--controls")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^all tasks, sum, corpus: RW adds .* random projections .*\.$", done.stdout, re.MULTILINE)
-    assert re.search(r"^default sum alpha=slope corpus ORACLE +oracle", done.stdout, re.MULTILINE)
+    assert re.search(r"^default sum alpha=0\.2 corpus ORACLE +oracle", done.stdout, re.MULTILINE)
 
 
 def test_a_task_that_fails_is_listed_and_the_rest_is_kept(moee: Run, data: Path, tmp_path: Path) -> None:

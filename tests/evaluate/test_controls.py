@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ class PlantedBackend(FakeBackend):
 
     def __init__(self, *, routers: str, projections: str) -> None:
         super().__init__()
+        # one router, so that every choice of layers is all of it
+        self._info = replace(self._info, layer_ids=(1,), num_experts=(HALF,), top_k=(2,))
         self._held = (routers, projections)
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -173,7 +176,7 @@ def test_settings_are_distinct_and_complete() -> None:
     controls = control_settings(Setting(fusion="sum", alpha="slope"), info)
     by_name = {control.name: control.setting for control in controls}
     assert len({setting.label() for setting in by_name.values()}) == len(controls)
-    assert by_name["hs"] == Setting(fusion="hs")
+    assert by_name["hs"] == Setting(fusion="hs", alpha="slope")
     assert by_name["sum-random"].routing == "random-projections"
     assert by_name["alpha-dimension"].alpha == 16 / 16
     assert {"sum-logits", "sum-topk"} <= set(by_name)

@@ -100,7 +100,7 @@ def test_json_names_the_settings_of_every_row(document: dict[str, Any]) -> None:
     assert rows["tf-idf"]["recipe"] is None
     assert rows["paper sum alpha=1"]["calibration_texts"] == "batch"
     assert rows["paper sum alpha=1"]["alpha"] == 1.0
-    fused = rows["default sum alpha=slope corpus"]
+    fused = rows["default sum alpha=0.2 corpus"]
     assert (fused["fusion"], fused["calibration_texts"], fused["routing"]) == ("sum", "corpus", "router")
     assert 0 < fused["alpha"] < 10
     own = [row for row in document["results"] if row["prompt"] == PIPED]
@@ -122,8 +122,8 @@ def test_gains_stand_with_their_rows_in_points(run: Run, document: dict[str, Any
     gains = {(row["task"], row["setting"]): row["gain_over_hs"] for row in document["results"] if "gain_over_hs" in row}
     assert set(gains) == set(run[1].gains)
     scores = {(row["task"], row["setting"]): row["score"] for row in document["results"]}
-    difference, low, high = gains["STS12", "default sum alpha=slope corpus"]
-    wanted = scores["STS12", "default sum alpha=slope corpus"] - scores["STS12", "default hs corpus"]
+    difference, low, high = gains["STS12", "default sum alpha=0.2 corpus"]
+    wanted = scores["STS12", "default sum alpha=0.2 corpus"] - scores["STS12", "default hs corpus"]
     assert difference == pytest.approx(wanted, abs=1e-9)
     assert low <= difference <= high
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class PlantedBackend(FakeBackend):
 
     def __init__(self, routers: str) -> None:
         super().__init__()
+        # one router, so that every choice of layers is all of it
+        self._info = replace(self._info, layer_ids=(1,), num_experts=(HALF,), top_k=(2,))
         self._routers = routers
 
     def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -156,7 +159,12 @@ def test_routing_of_other_texts_adds_nothing(helpful: Evaluation, planted: Path,
 
 
 def test_routing_that_copies_the_hidden_states_changes_no_score(planted: Path, tmp_path: Path) -> None:
-    found = planted_run(planted, tmp_path, "hidden", texts="none")
+    study = Study(MoEE(PlantedBackend("hidden"), EmbedderConfig()), planted, cache=tmp_path)
+    whole = EmbedderConfig(routing_layers="all")  # the planted copy lies in all layers together
+    settings = expand_settings(
+        recipes=["own"], own=whole, calibration_texts=["none"], fusions=["hs", "sum"], alphas=[1.0], scoring="logits"
+    )
+    found = evaluate(study, tasks("STS12", "STS13"), settings)
     hs, fused = list(found.by_label(roles=["result"]).values())
     for name in ("STS12", "STS13"):
         assert fused[name].score.main == pytest.approx(hs[name].score.main, abs=1e-6)
@@ -212,7 +220,7 @@ def test_results_are_by_task_in_the_order_asked_for_with_the_floor_first(make_st
     floor = found.results[0]
     assert (floor.setting, floor.alpha) == (None, None)
     assert floor.score.main == tfidf_score(study.task("STS12")).main
-    assert [result.alpha for result in found.results[1:5]] == [None, None, None, 1.0]
+    assert [result.alpha for result in found.results[1:5]] == [None, None, None, 0.2]
     for result in found.results:
         if result.setting is not None:
             assert result.score.main == study.score(result.task.name, result.setting).main

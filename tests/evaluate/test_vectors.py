@@ -230,12 +230,14 @@ def test_labels_are_short_and_of_one_line() -> None:
     assert "\n" not in Setting(prompt="a\n{text}").label()
 
 
-def test_alpha_is_that_of_the_statistics_or_one(study: Study) -> None:
-    statistics = study.statistics(DATA, Setting())
+def test_alpha_is_the_number_that_of_the_statistics_or_one(study: Study) -> None:
+    ruled = Setting(fusion="sum", alpha="slope")
+    statistics = study.statistics(DATA, ruled)
     assert statistics is not None
-    assert study.alpha(DATA, Setting()) == statistics.alpha("spectral")
-    assert study.alpha(DATA, Setting(alpha=0.25)) == 0.25
-    assert study.alpha(DATA, Setting(calibration_texts="none")) == 1.0
+    assert study.alpha(DATA, ruled) == statistics.alpha(ruled.config().calibration, "slope")
+    assert study.alpha(DATA, Setting(fusion="sum", alpha="scale")) == statistics.alpha("zscore", "scale")
+    assert study.alpha(DATA, Setting(fusion="sum", alpha=0.25)) == 0.25
+    assert study.alpha(DATA, Setting(fusion="sum", alpha="slope", calibration_texts="none")) == 1.0
     assert study.alpha(DATA, Setting(recipe="paper")) == 1.0
 
 
