@@ -145,3 +145,40 @@ def test_what_cannot_be_asked_is_said(fake: MoEE, corpus: Corpus, tmp_path: Path
         pytest.raises(InputError, match=r"holds whole texts.*--chunk 256"),
     ):
         searcher.search("a", per_document=True)
+
+
+@pytest.mark.parametrize("kind", ["flat", "lancedb"])
+def test_pooled_texts_have_one_record_with_the_vector_of_encode(
+    fake: MoEE, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("moee.index.writer.POOLED_ROWS", 3)
+    options = BuildOptions(store=StoreSpec(kind), chunk=48, chunks="pool")
+    built = build_index(tmp_path / "index", corpus, fake, options)
+    assert (built.num_embedded, built.num_records) == (4, 4)
+    texts = [record.text for record in corpus.records]
+    with Searcher.open(tmp_path / "index", model=fake) as searcher:
+        hits = {hit.record.id: hit for hit in searcher.search("a question", 4)}
+        assert [hits[record.id].record.text for record in corpus.records] == texts
+        vectors = searcher.embedder.encode_document(texts, chunk=48)
+        expected = fake.similarity(searcher.embedder.encode_query("a question"), vectors)[0]
+        assert [hits[record.id].score for record in corpus.records] == pytest.approx(list(expected), abs=1e-5)
+        longer = with_texts(corpus, {"t3": texts[3] + " " + texts[2]})
+        added = add_texts(searcher, longer)
+        assert (added.num_embedded, added.num_records) == (1, 4)
+        (found,) = searcher.search("a question", 1, where="number == 3")
+        expected = fake.similarity(
+            searcher.embedder.encode_query("a question"),
+            searcher.embedder.encode_document(longer.records[3].text, chunk=48),
+        )
+        assert found.score == pytest.approx(float(expected[0, 0]), abs=1e-5)
+    assert build_index(tmp_path / "other", corpus, fake, options).num_embedded == 4
+    assert build_index(tmp_path / "other", corpus, fake, options).num_embedded == 0
+    with pytest.raises(InputError, match="chunks was 'pool' and is 'keep' now"):
+        build_index(tmp_path / "other", corpus, fake, replace(options, chunks="keep"))
+
+
+def test_pooling_needs_passages(fake: MoEE) -> None:
+    with pytest.raises(InputError, match=r"there are none\. Give chunk=256 \(--chunk 256\)"):
+        BuildOptions(chunks="pool")
+    with pytest.raises(InputError, match=r"Unknown value of chunks 'mean'\. Choose from: keep, pool"):
+        BuildOptions(chunk=48, chunks="mean")

@@ -74,6 +74,14 @@ def build(
         bool, typer.Option("--report", help="Measure what shorter and rounder vectors lose, on held-out texts.")
     ] = False,
     chunk: options.Chunk = None,
+    chunks: Annotated[
+        str,
+        typer.Option(
+            metavar="keep|pool",
+            help="With --chunk: a record for each passage, which names its text, or one for each text, its vector made "
+            "of its passages'.",
+        ),
+    ] = "keep",
     prompt: options.Prompt = None,
     query_prompt: Annotated[str | None, typer.Option(help="Prompt of queries, if it is another.")] = None,
     document_prompt: Annotated[str | None, typer.Option(help="Prompt of the texts, if it is another.")] = None,
@@ -115,6 +123,7 @@ def build(
         quantize=quantize,
         report=report,
         chunk=chunk,
+        chunks=chunks,
     )
     corpus = read_corpus(source, Columns(text_column, id_column, _names(fields)), reading=reading_of(reads))
     embedder = options.open_model(
@@ -189,7 +198,7 @@ def delete(
     from moee.index.passages import delete_documents
 
     with open_index(folder) as index:
-        if index.manifest.chunk is not None:
+        if index.manifest.holds_passages:
             deleted, unknown = delete_documents(index.store, ids)
         else:
             known = set(index.store.texts_of(ids))
@@ -298,7 +307,8 @@ def _dims_of(loss: dict[str, Any]) -> dict[str, int]:
 
 
 def _number_of_texts(facts: dict[str, Any]) -> str:
-    of_what = "" if facts["chunk"] is None else f" passages of at most {facts['chunk']} tokens"
+    forms = {None: "", "keep": " passages of at most {} tokens", "pool": " made of passages of at most {} tokens"}
+    of_what = forms[facts["chunks"]].format(facts["chunk"])
     return f"{facts['num_texts']}{of_what}{'' if facts['is_complete'] else ' so far: unfinished'}"
 
 

@@ -13,14 +13,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from moee.embedder import MoEE
 from moee.errors import InputError, OutputError
 from moee.files.atomic import atomic_folder, check_writable
 from moee.index.fit import BuildOptions, Prepared, Sample, prepare
 from moee.index.folder import CODEC, EMBEDDER, REDUCER, REPORT, IndexFolder, open_index
-from moee.index.manifest import MANIFEST, Manifest, read_manifest, write_manifest
-from moee.index.passages import in_passages, left_over
+from moee.index.manifest import MANIFEST, Chunks, Manifest, read_manifest, write_manifest
+from moee.index.passages import first_passages, in_passages, left_over
 from moee.index.records_from_file import Corpus
 from moee.index.resume_check import check_embedder, check_same, source_of
 from moee.index.searcher import Searcher, documents_of, open_embedder
@@ -87,10 +88,13 @@ def build_index(
     folder, options = Path(folder).expanduser(), options or BuildOptions()
     check_embedder(embedder.config)
     corpus = corpus.with_texts(embedder.config.on_empty)
-    if options.chunk is not None:
-        corpus = in_passages(corpus, documents_of(embedder), options.chunk)
+    sampled = corpus
+    if options.chunk is not None and options.chunks == "keep":
+        sampled = corpus = in_passages(corpus, documents_of(embedder), options.chunk)
+    elif options.chunk is not None:
+        sampled = first_passages(corpus, documents_of(embedder), options.chunk)
     parts = parts_of(folder)
-    sample = Sample(corpus, embedder, parts, held_out=options.report, show_progress=show_progress)
+    sample = Sample(sampled, embedder, parts, held_out=options.report, show_progress=show_progress)
     report = None
     if (folder / MANIFEST).is_file():
         _check_begun(folder, corpus, embedder, options)
@@ -160,6 +164,7 @@ def _manifest(prepared: Prepared, corpus: Corpus, options: BuildOptions) -> Mani
         quantize=options.quantize,
         sources=(source_of(corpus),),
         chunk=options.chunk,
+        chunks=cast("Chunks", options.chunks),  # checked by the options
     )
 
 
@@ -167,14 +172,21 @@ def _complete(index: IndexFolder, embedder: MoEE, corpus: Corpus, sample: Sample
     """Write what is missing, and say in the manifest that all is there; return how many texts were missing."""
     records = corpus.records
     pending = _missing(index.store, records)
-    writer = Writer(documents_of(embedder), index.store, index.reducer, show_progress=show_progress)
-    sampled = sorted(set(sample.all_rows.tolist()).intersection(pending)) if sample.is_kept() else []
+    writer = _writer(index, documents_of(embedder), show_progress=show_progress)
+    # of a text that is pooled, the sample has one passage
+    is_kept = index.manifest.pooled_chunk is None and sample.is_kept()
+    sampled = sorted(set(sample.all_rows.tolist()).intersection(pending)) if is_kept else []
     for start in range(0, len(sampled), _CHUNK):
         rows = sampled[start : start + _CHUNK]
         writer.write_views([records[row] for row in rows], sample.views(rows))
     writer.write(records, sorted(set(pending).difference(sampled)))
     _finish(index, corpus)
     return len(pending)
+
+
+def _writer(index: IndexFolder, documents: MoEE, *, show_progress: bool) -> Writer:
+    chunk = index.manifest.pooled_chunk
+    return Writer(documents, index.store, index.reducer, chunk, show_progress=show_progress)
 
 
 def _finish(index: IndexFolder, corpus: Corpus) -> None:
@@ -210,7 +222,7 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
     started = time.monotonic()
     corpus = corpus.with_texts(searcher.embedder.config.on_empty)
     index, chunk = searcher.index, searcher.manifest.chunk
-    if chunk is not None:
+    if chunk is not None and searcher.manifest.holds_passages:
         corpus = in_passages(corpus, searcher.documents, chunk)
     records = corpus.records
     # named before anything is written, so that a stopped addition is known to be one
@@ -219,9 +231,9 @@ def add_texts(searcher: Searcher, corpus: Corpus, *, show_progress: bool = False
     missing = _missing(index.store, records)
     same = sorted(set(range(len(records))).difference(missing))
     updated, embedded = _update_fields(index, records, same)
-    writer = Writer(searcher.documents, index.store, index.reducer, show_progress=show_progress)
+    writer = _writer(index, searcher.documents, show_progress=show_progress)
     writer.write(records, sorted([*missing, *embedded]))
-    if chunk is not None:
+    if searcher.manifest.holds_passages:
         index.store.delete(left_over(index.store, corpus))
     _finish(index, corpus)
     num_embedded = len(missing) + len(embedded)

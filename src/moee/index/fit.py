@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from moee.embedder import MoEE
 from moee.errors import InputError, check_choice
-from moee.index.manifest import Calibrate
+from moee.index.manifest import Calibrate, Chunks
 from moee.index.records_from_file import Corpus
 from moee.index.searcher import blocks_of, documents_of
 from moee.method.calibration import Calibration
@@ -59,12 +59,12 @@ class BuildOptions:
         reduction: How vectors are reduced.
         quantize: `"int8"` or `"binary"`; None keeps float32.
         report: Measure what reduction and quantisation lose.
-        chunk: Split texts over so many tokens, the prompt counted, into passages, a record each; None keeps texts
-            whole.
+        chunk: Split texts over so many tokens, the prompt counted, into passages; None keeps texts whole.
+        chunks: `"keep"` gives every passage a record, `"pool"` every text a vector made of its passages'.
 
     Raises:
         UnknownNameError: If a value is not one of a closed set.
-        InputError: If `dims` is too small, or the store keeps no codes.
+        InputError: If `dims` is too small, passages are to be pooled and there are none, or the store keeps no codes.
     """
 
     store: StoreSpec = _FLAT
@@ -74,11 +74,15 @@ class BuildOptions:
     quantize: str | None = None
     report: bool = False
     chunk: int | None = None
+    chunks: str = "keep"
 
     def __post_init__(self) -> None:
         """Check what can be checked before a model is loaded."""
         if self.calibrate is not None:
             check_choice("calibrate", self.calibrate, ("corpus", "builtin", "none"))
+        check_choice("value of chunks", self.chunks, get_args(Chunks))
+        if self.chunks == "pool" and self.chunk is None:
+            raise InputError("chunks says what becomes of passages, and there are none. Give chunk=256 (--chunk 256).")
         check_choice("reduction", self.reduction, METHODS)
         if self.dims is not None and self.dims < MIN_DIMS:
             raise InputError(f"dims is {self.dims}; it must be {MIN_DIMS} or larger: each view keeps at least one.")

@@ -26,6 +26,7 @@ def describe(index: IndexFolder) -> dict[str, Any]:
         "folder": str(index.folder),
         "num_texts": len(index.store),
         "chunk": manifest.chunk,
+        "chunks": None if manifest.chunk is None else manifest.chunks,
         "is_complete": not manifest.unfinished,
         "model": {
             "name": manifest.model,

@@ -33,6 +33,9 @@ FORMAT_VERSION = 2
 Calibrate = Literal["corpus", "builtin", "none", "kept"]
 """Texts whose statistics an index has: a sample of the corpus, built-in sentences, none, or the embedder's own."""
 
+Chunks = Literal["keep", "pool"]
+"""What becomes of the passages of a split text: a record each, or one vector."""
+
 MANIFEST = "index.json"
 
 DOCUMENT = "document"
@@ -85,7 +88,8 @@ class Manifest:
         quantize: `"int8"` or `"binary"`; None for float32.
         sources: Files, in the order they were added; the first is that of the build.
         moee_version: Version that made the index.
-        chunk: The most tokens of a passage with its prompt; None if its records are whole texts.
+        chunk: The most tokens of a passage with its prompt; None if texts are not split.
+        chunks: Whether a split text has a record for each passage, or one whose vector is made of theirs.
     """
 
     store: StoreSpec
@@ -102,11 +106,22 @@ class Manifest:
     sources: tuple[Source, ...]
     moee_version: str = version("moee")
     chunk: int | None = None
+    chunks: Chunks = "keep"
+
+    @property
+    def holds_passages(self) -> bool:
+        """Whether its records are passages of texts."""
+        return self.chunk is not None and self.chunks == "keep"
+
+    @property
+    def pooled_chunk(self) -> int | None:
+        """The most tokens of a passage, if texts have one vector that is made of their passages'."""
+        return self.chunk if self.chunks == "pool" else None
 
     @property
     def file_fields(self) -> dict[str, FieldType]:
         """Fields that come from files: all but those that say where a passage stands."""
-        own = PASSAGE_FIELDS if self.chunk is not None else ()
+        own = PASSAGE_FIELDS if self.holds_passages else ()
         return {name: kind for name, kind in self.layout.fields.items() if name not in own}
 
     @property

@@ -53,6 +53,22 @@ def in_passages(corpus: Corpus, documents: MoEE, chunk: int) -> Corpus:
     )
 
 
+def first_passages(corpus: Corpus, documents: MoEE, chunk: int) -> Corpus:
+    """Return a corpus with the first passage of every text: what is fitted before texts are pooled is fitted on these.
+
+    Args:
+        corpus: As `in_passages`.
+        documents: As `in_passages`.
+        chunk: As `in_passages`.
+
+    Raises:
+        InputError: As `MoEE.split`.
+    """
+    split = documents.split([record.text for record in corpus.records], chunk)
+    first = [replace(record, text=chunks[0].text) for record, chunks in zip(corpus.records, split, strict=True)]
+    return replace(corpus, records=first)
+
+
 def _passages(record: Record, chunks: Sequence[Chunk]) -> list[Record]:
     return [
         Record(
@@ -107,7 +123,7 @@ def check_passages(manifest: Manifest) -> None:
     Raises:
         InputError: If the index holds whole texts.
     """
-    if manifest.chunk is None:
+    if not manifest.holds_passages:
         raise InputError(
             "The index holds whole texts, each a document of its own. Leave per_document (--per-document) out, or "
             "build an index of passages with --chunk 256."

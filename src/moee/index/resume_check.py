@@ -83,6 +83,7 @@ def _settings(manifest: Manifest, saved: EmbedderConfig, embedder: MoEE, options
         ("reduction", manifest.reduction, None if options.dims is None else options.reduction),
         ("quantize", manifest.quantize, options.quantize),
         ("chunk", manifest.chunk, options.chunk),
+        ("chunks", manifest.chunks, options.chunks),
         ("calibrate", manifest.calibrate, options.calibrate or manifest.calibrate),
     )
     yield from (each for each in pairs if each[1] != each[2])

@@ -13,8 +13,9 @@ from moee.errors import InputError
 from moee.index.folder import EMBEDDER, IndexFolder, open_index
 from moee.index.manifest import Manifest
 from moee.index.passages import best_of_documents, check_passages
+from moee.method.chunks import Chunk, pool
 from moee.method.config import EmbedderConfig
-from moee.method.fusion import check_together, check_weighted, check_weights, cosine_weights, join_blocks
+from moee.method.fusion import check_together, check_weighted, check_weights, cosine_weights, join_blocks, unit
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import search
 from moee.stores.filters import Filter
@@ -218,10 +219,24 @@ class Searcher:
         self.close()
 
 
-def blocks_of(embedder: MoEE, views: Views, reducer: Reducer | None) -> dict[View, Array]:
-    """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with."""
+def blocks_of(
+    embedder: MoEE, views: Views, reducer: Reducer | None, chunks: Sequence[Sequence[Chunk]] | None = None
+) -> dict[View, Array]:
+    """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with.
+
+    Args:
+        embedder: With the prompt and the statistics of the views.
+        views: Views of texts, or of the chunks of texts.
+        reducer: None keeps the blocks' lengths.
+        chunks: The chunks of every text, whose blocks become one; None if the views are those of texts.
+
+    Raises:
+        CalibrationError: If a vector is NaN, infinite or zero.
+    """
     space = embedder.space()
     units = space.units(views)
+    if chunks is not None:
+        units = {view: unit(block) for view, block in pool(units, chunks).items()}
     space.checked(join_blocks(units))
     return units if reducer is None else reducer.reduce(units)
 

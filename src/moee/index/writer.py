@@ -22,6 +22,8 @@ SWEEP_BYTES = 1 << 30
 """Views of the texts given at once to a model that is read from disk, which is read again for each such window."""
 FLUSH_S = 5.0
 """Longest time that finished texts wait to be written: what a kill can lose, and what a store writes in one go."""
+POOLED_ROWS = 64
+"""Texts that are split, embedded and pooled at once: what a kill can lose of them."""
 _ADVICE = (
     "--chunk 256 splits such texts into passages and loses nothing; --truncate error refuses them, end cuts without a "
     "word."
@@ -29,10 +31,27 @@ _ADVICE = (
 
 
 class Writer:
-    """Writes records with their vectors."""
+    """Writes records with their vectors.
 
-    def __init__(self, documents: MoEE, store: Store, reducer: Reducer | None, *, show_progress: bool = False) -> None:
+    Args:
+        documents: The embedder with the prompt of documents.
+        store: Where they are written.
+        reducer: How vectors are shortened; None for not at all.
+        chunk: The most tokens of a passage, if vectors are to be made of those of passages.
+        show_progress: A bar on stderr.
+    """
+
+    def __init__(
+        self,
+        documents: MoEE,
+        store: Store,
+        reducer: Reducer | None,
+        chunk: int | None = None,
+        *,
+        show_progress: bool = False,
+    ) -> None:
         self._documents = documents
+        self._chunk = chunk
         self._store = store
         self._reducer = reducer
         self._show_progress = show_progress
@@ -50,6 +69,9 @@ class Writer:
             NonFiniteActivationsError: If the model overflows; names the row of the file.
         """
         if not len(rows):
+            return
+        if self._chunk is not None:
+            self._write_pooled(records, rows, self._chunk)
             return
         size = self._window_size()
         with (
@@ -71,6 +93,22 @@ class Writer:
                     raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text) from error
                 finally:
                     window.flush()  # what was finished before a failure or an interrupt
+
+    def _write_pooled(self, records: Sequence[Record], rows: Sequence[int], chunk: int) -> None:
+        """Embed texts by their passages, some texts at a time, and write one vector for each."""
+        size = POOLED_ROWS if self._documents.info.weights == "memory" else self._window_size()
+        with progress_bar("Embedding", len(rows), enabled=self._show_progress, unit="texts") as advance:
+            for start in range(0, len(rows), size):
+                chosen = [records[row] for row in rows[start : start + size]]
+                split = self._documents.split([record.text for record in chosen], chunk)
+                owners = [row for row, own in zip(rows[start : start + size], split, strict=True) for _ in own]
+                try:
+                    views = self._documents.encode_views([each.text for own in split for each in own])
+                except NonFiniteActivationsError as error:
+                    row = owners[error.row]
+                    raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text) from error
+                self._store.upsert(chosen, join_blocks(blocks_of(self._documents, views, self._reducer, split)))
+                advance(len(chosen))
 
     def _window_size(self) -> int:
         info = self._documents.info
