@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from moee import MoEE
+from moee.index.build import add_texts
 from moee.index.folder import REPORT, open_index
 from moee.index.info import describe
 from moee.index.map_file import CorpusMap
+from moee.index.records_from_file import read_addition
 from moee.index.searcher import Searcher
 from moee.view_store import ViewStore
 
@@ -70,6 +72,22 @@ def test_an_index_is_asked_in_the_ways_of_then(kept: Path, name: str, label: str
     assert {hit["id"] for hit in hits} == set(wanted)
     for hit in hits:
         assert {key: hit[key] for key in wanted[hit["id"]]} == pytest.approx(wanted[hit["id"]], abs=ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["plain.index", "small.index", "lance.index", "binary.index"])
+def test_texts_are_added_to_an_index_of_then(kept: Path, name: str, tmp_path: Path) -> None:
+    """What is written by today's version is read again with what was there."""
+    source = tmp_path / "more.jsonl"
+    with Searcher.open(kept / name) as searcher:
+        before = len(searcher)
+        manifest = searcher.manifest
+        fields = dict.fromkeys(manifest.layout.fields)
+        source.write_text(json.dumps({"id": "new", "text": "Owls hunt at night.", **fields}) + "\n", encoding="utf-8")
+        corpus = read_addition(manifest, str(source))
+        assert add_texts(searcher, corpus).num_embedded == 1
+    with Searcher.open(kept / name) as searcher:
+        assert len(searcher) == before + 1
+        assert searcher.search("Owls hunt at night.", 1)[0].record.text == "Owls hunt at night."
 
 
 def test_an_index_is_described_with_what_was_measured_then(kept: Path) -> None:
