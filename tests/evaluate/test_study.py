@@ -210,13 +210,15 @@ def test_builtin_statistics_are_fitted_on_the_builtin_sentences(
     assert backend.sequences == sequences
 
 
-def test_alpha_is_the_number_behind_auto(make_study: MakeStudy) -> None:
+def test_alpha_is_the_number_behind_the_rule(make_study: MakeStudy) -> None:
     study = make_study()
     data = study.task("STS12")
-    statistics = study.statistics(data, CORPUS)
+    ruled = Setting(fusion="sum", alpha="slope", calibration_texts="corpus", calibration="spectral")
+    statistics = study.statistics(data, ruled)
     assert statistics is not None
-    assert study.alpha(data, CORPUS) == statistics.alpha("spectral")
-    assert study.alpha(data, Setting(calibration_texts="corpus", calibration="zscore")) == statistics.alpha("zscore")
+    assert study.alpha(data, ruled) == statistics.alpha("spectral", "slope")
+    scaled = Setting(fusion="sum", alpha="scale", calibration_texts="corpus", calibration="zscore")
+    assert study.alpha(data, scaled) == statistics.alpha("zscore", "scale")
     assert study.alpha(data, PLAIN) == 0.5
     assert study.alpha(data, Setting(recipe="paper")) == 1.0
 
