@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from moee.embedder import MoEE
     from moee.types import Array
 
-FUSIONS: tuple[SearchFusion, ...] = get_args(SearchFusion)
-HEADINGS = {"hs": "HS (hidden state)", "rw": "RW (routing weights)", "sum": "sum (both)"}
+FUSIONS: tuple[SearchFusion, ...] = ("hs", "rw", "weighted")
+HEADINGS = {"hs": "HS (hidden state)", "rw": "RW (routing weights)", "weighted": "all views (default)"}
 
 NEXT = """What to try next:
   moee similarity "A cat sat down." "A kitten took a seat." "Rates rose again."
