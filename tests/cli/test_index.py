@@ -101,6 +101,26 @@ def test_search_by_one_view_and_with_a_filter(moee: Run, built: Path) -> None:
     assert (nothing.returncode, "No text passes the filter." in nothing.stderr) == (0, True)
 
 
+def test_words_are_searched_where_they_are_kept(moee: Run, built: Path, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "texts.jsonl", TEXTS[:60])
+    done = moee("index", "build", source, "--out", tmp_path / "words", "--hybrid", *FAKE)
+    assert done.returncode == 0, done.stderr
+    assert "kept for full-text search" in moee("index", "info", tmp_path / "words").stdout
+    word = max(TEXTS[17].rstrip(".").split(), key=len)
+    head, first, *_ = moee("search", tmp_path / "words", word, "--weights", "lexical=1").stdout.splitlines()
+    assert head.split() == ["score", "hs", "rw", "lexical", "id", "text"]
+    assert word.lower() in first.lower()
+    dense = json.loads(moee("search", tmp_path / "words", word, "--no-hybrid", "--json").stdout)
+    assert dense["weights"]["lexical"] == 0
+    assert "lexical" not in dense["results"][0]["cosines"]
+    refused = moee("search", built, word, "--hybrid")
+    assert (refused.returncode, "keeps no words" in refused.stderr) == (2, True)
+    unknown = moee("search", built, word, "--weights", "lexcal=1")
+    assert (unknown.returncode, "'lexical'" in unknown.stderr) == (2, True)
+    absent = moee("search", built, word, "--weights", "lexical=1")
+    assert (absent.returncode, "The weights name lexical" in absent.stderr) == (2, True)
+
+
 def test_info_describes_the_index(moee: Run, built: Path) -> None:
     facts = json.loads(moee("index", "info", built, "--json").stdout)
     assert (facts["num_texts"], facts["is_complete"], facts["model"]["name"]) == (300, True, "fake")

@@ -52,6 +52,10 @@ def build(
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Search by an approximate index (lancedb, postgresql).")
     ] = False,
+    hybrid: Annotated[
+        bool,
+        typer.Option("--hybrid/--no-hybrid", help="Keep the words for full-text search, in place of a lexical block."),
+    ] = False,
     calibrate: Annotated[
         str | None,
         typer.Option(
@@ -122,6 +126,7 @@ def build(
         reduction=reduction,
         quantize=quantize,
         report=report,
+        hybrid=hybrid,
         chunk=chunk,
         chunks=chunks,
     )
@@ -327,6 +332,7 @@ def _lines(facts: dict[str, Any]) -> list[list[str]]:
         ["calibration", f"{calibration['method']}, {calibration['whose']}, {calibration['num_texts']} texts"],
         ["weights", f"{weights} if a search names none"],
         ["vectors", f"{dims} dimensions{reduced}, {vectors['stored_as']}"],
+        ["words", "kept for full-text search" if facts["hybrid"] else "not kept"],
         ["store", " ".join(str(value) for value in facts["store"].values() if value)],
         ["size", format_size(facts["bytes"]) + (", and the table" if facts["store"]["kind"] == "pgvector" else "")],
         ["fields", fields],

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +36,13 @@ def search(
         typer.Option(metavar="hs|rw|sum", help="Instead of weights: hidden states, routing weights, or both."),
     ] = None,
     alpha: options.Alpha = None,
+    hybrid: Annotated[
+        bool | None,
+        typer.Option(
+            "--hybrid/--no-hybrid",
+            help="Search words too, or vectors alone. If not given: words too if the index keeps them.",
+        ),
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option("--filter", metavar="EXPRESSION", help='Over the fields: year >= 2020 and lang in ("en", "de").'),
@@ -51,7 +58,7 @@ def search(
 
     The model is the one that the index was built with. Weights say what each view counts when you ask: nothing is
     embedded again for others. The score is the mean of the cosines of the views under their weights; each stands beside
-    it by its name.
+    it by its name. In a hybrid index `lexical` is full-text search: BM25, over that of the text whose words fit best.
 
     \b
     Examples:
@@ -59,20 +66,21 @@ def search(
       moee search papers.index "how do cells divide" -k 3 --filter "year >= 2020"
       moee search papers.index "how do cells divide" --weights hs=1,rw=0.2
       moee search papers.index "how do cells divide" --fusion rw --json
+      moee search papers.index "p53 mutations" --weights hs=1,lexical=2
+      moee search papers.index "how do cells divide" --no-hybrid
     """
     from moee.index.searcher import Searcher
 
     weight = options.parse_alpha(alpha)
     chosen = weight if isinstance(weight, float) else None
     named = options.named_weights(weights)
-    _check_question(folder, query, named, fusion=fusion, alpha=chosen, where=where, per_document=per_document)
+    asked: dict[str, Any] = {"weights": named, "fusion": fusion, "alpha": chosen, "hybrid": hybrid}
+    _check_question(folder, query, asked, where=where, per_document=per_document)
     with Searcher.open(folder, model=model, **loading) as searcher:
-        hits = searcher.search(
-            query, k, weights=named, fusion=fusion, alpha=chosen, where=where, per_document=per_document
-        )
+        hits = searcher.search(query, k, **asked, where=where, per_document=per_document)
         document = {
             "query": query,
-            "weights": searcher.chosen_weights(named, fusion=fusion, alpha=chosen),
+            "weights": searcher.chosen_weights(**asked),
             "fusion": searcher.named_fusion(named, fusion, chosen),
             "alpha": searcher.alpha if chosen is None else chosen,
             "k": k,
@@ -83,21 +91,19 @@ def search(
         if as_json:
             print_json(document)
         else:
-            _print_hits(hits, searcher.views, list(searcher.manifest.file_fields))
+            _print_hits(hits, _shown_views(searcher, hits), list(searcher.manifest.file_fields))
         _say_state(searcher, hits, filtered=where is not None)
 
 
 def _check_question(
     folder: Path,
     query: str,
-    weights: Mapping[View, float] | None,
+    asked: Mapping[str, Any],
     *,
-    fusion: str | None,
-    alpha: float | None,
     where: str | None,
     per_document: bool,
 ) -> None:
-    """Report what is wrong before a model is loaded for it."""
+    """Report what is wrong before a model is loaded for it; `asked` are named arguments of `settle_weights`."""
     from moee.files.text import check_text
     from moee.index.folder import EMBEDDER
     from moee.index.manifest import read_manifest
@@ -108,7 +114,7 @@ def _check_question(
 
     manifest = read_manifest(folder)
     check_text(query, "the query")
-    settle_weights(manifest, read_embedder(folder / EMBEDDER).config, weights, fusion=fusion, alpha=alpha)
+    settle_weights(manifest, read_embedder(folder / EMBEDDER).config, **asked)
     if where is not None:
         Filter.parse(where).check(manifest.layout.fields)
     if per_document:
@@ -128,6 +134,11 @@ def _print_hits(hits: Sequence[Hit], views: Sequence[View], fields: Sequence[str
     room = max(width - taken - _COLUMN_GAP, _LEAST_TEXT)
     cells = [[*row, _cut(hit.record.text, room)] for row, hit in zip(rows, hits, strict=True)]
     print_table([">score", *(f">{view}" for view in views), "id", *fields, "text"], cells)
+
+
+def _shown_views(searcher: Searcher, hits: Sequence[Hit]) -> list[View]:
+    """Return the views of the index, without words if they were not searched."""
+    return [view for view in searcher.views if all(view in hit.cosines for hit in hits)]
 
 
 def _shown(value: Value) -> str:

@@ -152,7 +152,7 @@ def _manifest(prepared: Prepared, corpus: Corpus, options: BuildOptions) -> Mani
     info = prepared.embedder.info
     return Manifest(
         store=options.store,
-        layout=Layout(prepared.dims, corpus.fields),
+        layout=Layout(prepared.dims, corpus.fields, prepared.hybrid),
         model=info.name,
         fingerprint=info.fingerprint,
         dtype=info.dtype,

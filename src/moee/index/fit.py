@@ -61,6 +61,7 @@ class BuildOptions:
         report: Measure what reduction and quantisation lose.
         chunk: Split texts over so many tokens, the prompt counted, into passages; None keeps texts whole.
         chunks: `"keep"` gives every passage a record, `"pool"` every text a vector made of its passages'.
+        hybrid: Keep the words of the texts for full-text search, which then serves the view `lexical`, without a block.
 
     Raises:
         UnknownNameError: If a value is not one of a closed set.
@@ -75,6 +76,7 @@ class BuildOptions:
     report: bool = False
     chunk: int | None = None
     chunks: str = "keep"
+    hybrid: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked before a model is loaded."""
@@ -100,6 +102,7 @@ class Prepared:
         calibrate: Texts that they were fitted on.
         alpha: Weight of the routing weights, if a query names none.
         dims: Length of every stored block, by the name of its view.
+        hybrid: Whether the words of the texts are kept.
         reducer: None if vectors are not reduced.
         codec: None if vectors are float32.
         report: None if it was not asked for.
@@ -109,6 +112,7 @@ class Prepared:
     calibrate: Calibrate
     alpha: float
     dims: Mapping[View, int]
+    hybrid: bool
     reducer: Reducer | None
     codec: Codec | None
     report: LossReport | None
@@ -184,8 +188,8 @@ def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sampl
     calibrate = settle_calibration(embedder, options)
     sample.views(sample.all_rows)  # in one pass, for a model that is read from disk; what follows finds them kept
     embedder = _calibrated(embedder, calibrate, sample)
-    documents = documents_of(embedder)
-    blocks = blocks_of(documents, sample.views(sample.rows), None)
+    documents, hybrid = documents_of(embedder), options.hybrid
+    blocks = blocks_of(documents, sample.views(sample.rows), None, hybrid=hybrid)
     weights = {view: documents.space().weights().get(view, 0.0) for view in blocks}
     reducer = None
     if options.dims is not None:
@@ -198,7 +202,7 @@ def prepare(embedder: MoEE, corpus: Corpus, options: BuildOptions, sample: Sampl
     codec = None
     if options.quantize is not None:
         codec = fit_codec(options.quantize, join_blocks(stored), dims.values())
-    return Prepared(embedder, calibrate, documents.alpha, dims, reducer, codec, report)
+    return Prepared(embedder, calibrate, documents.alpha, dims, hybrid, reducer, codec, report)
 
 
 def _calibrated(embedder: MoEE, calibrate: Calibrate, sample: Sample) -> MoEE:
@@ -236,7 +240,8 @@ def _report(
     options: BuildOptions,
 ) -> LossReport:
     """Measure losses on rows that nothing was fitted on."""
-    held_out = blocks_of(documents, sample.views(sample.held_out), None) if len(sample.held_out) else None
+    rows = sample.held_out
+    held_out = blocks_of(documents, sample.views(rows), None, hybrid=options.hybrid) if len(rows) else None
     if held_out is None or num_rows(held_out) < num_rows(blocks) // _FOURTH:
         # a small corpus is all sample: every fourth row is held out, and what is measured is fitted on the others
         is_out = np.arange(num_rows(blocks)) % _FOURTH == 0

@@ -52,6 +52,7 @@ def describe(index: IndexFolder) -> dict[str, Any]:
             "reduction": manifest.reduction,
             "stored_as": manifest.quantize or "float32",
         },
+        "hybrid": layout.hybrid,
         "store": asdict(manifest.store),
         "fields": dict(layout.fields),
         "bytes": sum(path.stat().st_size for path in index.folder.rglob("*") if path.is_file()),

@@ -127,7 +127,7 @@ class Manifest:
     @property
     def views(self) -> tuple[View, ...]:
         """The views that a search may weigh."""
-        return tuple(self.layout.dims)
+        return self.layout.views
 
     @property
     def unfinished(self) -> list[Source]:

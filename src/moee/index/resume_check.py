@@ -84,6 +84,7 @@ def _settings(manifest: Manifest, saved: EmbedderConfig, embedder: MoEE, options
         ("quantize", manifest.quantize, options.quantize),
         ("chunk", manifest.chunk, options.chunk),
         ("chunks", manifest.chunks, options.chunks),
+        ("hybrid", manifest.layout.hybrid, options.hybrid),
         ("calibrate", manifest.calibrate, options.calibrate or manifest.calibrate),
     )
     yield from (each for each in pairs if each[1] != each[2])

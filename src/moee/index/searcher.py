@@ -19,6 +19,7 @@ from moee.method.fusion import check_together, check_weighted, check_weights, co
 from moee.method.saved import SavedEmbedder, read_embedder
 from moee.stores.base import search
 from moee.stores.filters import Filter
+from moee.stores.fulltext import no_full_text
 from moee.stores.reduce import Reducer
 from moee.stores.store import Hit, Query, weights_over
 from moee.types import Array, View, Views
@@ -99,7 +100,8 @@ class Searcher:
         Raises:
             InputError, TextTypeError, TruncationError, NonFiniteActivationsError: As `MoEE.encode`.
         """
-        return blocks_of(self._queries, self._queries.encode_views(texts), self.reducer)
+        views = self._queries.encode_views(texts)
+        return blocks_of(self._queries, views, self.reducer, hybrid=self.manifest.layout.hybrid)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -107,10 +109,16 @@ class Searcher:
         return self.manifest.views
 
     def chosen_weights(
-        self, weights: Mapping[View, float] | None = None, *, fusion: str | None = None, alpha: float | None = None
+        self,
+        weights: Mapping[View, float] | None = None,
+        *,
+        fusion: str | None = None,
+        alpha: float | None = None,
+        hybrid: bool | None = None,
     ) -> dict[View, float]:
         """Return what every view of the index counts in a search; see `settle_weights`."""
-        return settle_weights(self.manifest, self.embedder.config, weights, fusion=fusion, alpha=alpha)
+        config = self.embedder.config
+        return settle_weights(self.manifest, config, weights, fusion=fusion, alpha=alpha, hybrid=hybrid)
 
     def named_fusion(self, weights: object = None, fusion: str | None = None, alpha: float | None = None) -> str:
         """Return the name of what a search asks for: `"weighted"`, or the fusion that is meant."""
@@ -125,6 +133,8 @@ class Searcher:
         weights: Mapping[View, float] | None = None,
         fusion: str | None = None,
         alpha: float | None = None,
+        hybrid: bool | None = None,
+        text: str | None = None,
     ) -> Query:
         """Return the query of the blocks of one text, without the model.
 
@@ -133,11 +143,14 @@ class Searcher:
             weights: See `settle_weights`, as the others.
             fusion: A fusion in place of weights.
             alpha: The weight of the routing weights in it.
+            hybrid: Whether words are searched.
+            text: The query itself, which an index needs that keeps words.
 
         Raises:
             InputError, UnknownNameError: As `settle_weights`.
         """
-        return Query(blocks, self.chosen_weights(weights, fusion=fusion, alpha=alpha))
+        chosen = self.chosen_weights(weights, fusion=fusion, alpha=alpha, hybrid=hybrid)
+        return Query(blocks, chosen, text if self.manifest.layout.hybrid else None)
 
     def query(
         self,
@@ -146,12 +159,14 @@ class Searcher:
         weights: Mapping[View, float] | None = None,
         fusion: str | None = None,
         alpha: float | None = None,
+        hybrid: bool | None = None,
     ) -> Query:
         """Turn a text into a query; see `query_blocks` and `weigh`."""
-        chosen = self.chosen_weights(weights, fusion=fusion, alpha=alpha)  # reported before the model runs
-        return Query({view: block[0] for view, block in self.query_blocks([text]).items()}, chosen)
+        chosen = self.chosen_weights(weights, fusion=fusion, alpha=alpha, hybrid=hybrid)  # before the model runs
+        blocks = {view: block[0] for view, block in self.query_blocks([text]).items()}
+        return self.weigh(blocks, weights=chosen, text=text)
 
-    def search(
+    def search(  # noqa: PLR0913 - each is a choice of its own that a caller names
         self,
         text: str,
         k: int = 10,
@@ -159,6 +174,7 @@ class Searcher:
         weights: Mapping[View, float] | None = None,
         fusion: str | None = None,
         alpha: float | None = None,
+        hybrid: bool | None = None,
         where: str | None = None,
         per_document: bool = False,
     ) -> list[Hit]:
@@ -173,6 +189,8 @@ class Searcher:
                 counts 0. None is the index's.
             fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
             alpha: Weight of the routing weights in `"sum"`; None is the index's.
+            hybrid: False leaves words out, True insists on them; None searches them if the index keeps them and they
+                count.
             where: A filter over the fields, for example `year >= 2020 and lang == "en"`.
             per_document: Return the best passage of each document alone, in an index of passages.
 
@@ -180,9 +198,8 @@ class Searcher:
             InputError: If a value cannot be used, or the filter names an unknown field; as `query` for the rest.
         """
         condition = self.filter(where)
-        return self.find(
-            self.query(text, weights=weights, fusion=fusion, alpha=alpha), k, condition, per_document=per_document
-        )
+        query = self.query(text, weights=weights, fusion=fusion, alpha=alpha, hybrid=hybrid)
+        return self.find(query, k, condition, per_document=per_document)
 
     def filter(self, where: str | None) -> Filter | None:
         """Read a filter and check it against the fields of the index.
@@ -220,7 +237,12 @@ class Searcher:
 
 
 def blocks_of(
-    embedder: MoEE, views: Views, reducer: Reducer | None, chunks: Sequence[Sequence[Chunk]] | None = None
+    embedder: MoEE,
+    views: Views,
+    reducer: Reducer | None,
+    chunks: Sequence[Sequence[Chunk]] | None = None,
+    *,
+    hybrid: bool = False,
 ) -> dict[View, Array]:
     """Return the unit blocks of views, shortened if there is a reducer: what an index stores, and is asked with.
 
@@ -229,12 +251,13 @@ def blocks_of(
         views: Views of texts, or of the chunks of texts.
         reducer: None keeps the blocks' lengths.
         chunks: The chunks of every text, whose blocks become one; None if the views are those of texts.
+        hybrid: Whether the index keeps words, which then have no block.
 
     Raises:
         CalibrationError: If a vector is NaN, infinite or zero.
     """
     space = embedder.space()
-    units = space.units(views)
+    units = {view: block for view, block in space.units(views).items() if not (hybrid and view == "lexical")}
     if chunks is not None:
         units = {view: unit(block) for view, block in pool(units, chunks).items()}
     space.checked(join_blocks(units))
@@ -248,6 +271,7 @@ def settle_weights(
     *,
     fusion: str | None = None,
     alpha: float | None = None,
+    hybrid: bool | None = None,
 ) -> dict[View, float]:
     """Return what every view of an index counts, from what is asked for.
 
@@ -257,12 +281,32 @@ def settle_weights(
         weights: What the views count, by name; one that is not named counts 0.
         fusion: `"hs"`, `"rw"` or `"sum"` in place of weights.
         alpha: Weight of the routing weights in `"sum"`, and alone the choice of it; None is the index's.
+        hybrid: False leaves the words of a hybrid index out; True searches them, with the weight of the index where
+            nothing else is said.
 
     Raises:
         InputError: If weights are given together with a fusion or alpha, name a view that the index does not hold, or
-            are negative, not finite or all 0; if the fusion is `"concat"`.
+            are negative, not finite or all 0; if the fusion is `"concat"`; if `hybrid` is True and the index keeps no
+            words.
         UnknownNameError: If the fusion or a view is unknown.
     """
+    chosen = _asked_weights(manifest, config, weights, fusion, alpha)
+    if hybrid and not manifest.layout.hybrid:
+        raise no_full_text()
+    if hybrid is None or not manifest.layout.hybrid:
+        return chosen
+    if not hybrid:
+        return weights_over(manifest.views, {**chosen, "lexical": 0.0})
+    return {**chosen, "lexical": chosen["lexical"] or settle_weights(manifest, config)["lexical"] or 1.0}
+
+
+def _asked_weights(
+    manifest: Manifest,
+    config: EmbedderConfig,
+    weights: Mapping[View, float] | None,
+    fusion: str | None,
+    alpha: float | None,
+) -> dict[View, float]:
     check_together(fusion, alpha, weights)
     if weights is not None:
         return weights_over(manifest.views, check_weights(weights))
@@ -270,6 +314,8 @@ def settle_weights(
         fusion = "sum" if alpha is not None and config.fusion == "weighted" else config.fusion
     counts = cosine_weights(fusion, manifest.alpha if alpha is None else alpha, config.weights)
     if fusion == config.fusion:
+        if manifest.layout.hybrid and "lexical" not in config.views:
+            counts = {**counts, "lexical": 1.0}  # words were asked for with a fusion that has no name for them
         # what counted where the index was built; it may hold less, and more
         return {view: counts.get(view, 0.0) for view in manifest.views}
     return weights_over(manifest.views, counts)

@@ -58,7 +58,8 @@ class Writer:
 
     def write_views(self, records: Sequence[Record], views: Views) -> None:
         """Write records whose views are known, in one transaction."""
-        self._store.upsert(records, join_blocks(blocks_of(self._documents, views, self._reducer)))
+        blocks = blocks_of(self._documents, views, self._reducer, hybrid=self._store.layout.hybrid)
+        self._store.upsert(records, join_blocks(blocks))
 
     def write(self, records: Sequence[Record], rows: Sequence[int]) -> None:
         """Embed and write some of the records of a file.
@@ -107,7 +108,9 @@ class Writer:
                 except NonFiniteActivationsError as error:
                     row = owners[error.row]
                     raise NonFiniteActivationsError(row=row, what=error.what, text=records[row].text) from error
-                self._store.upsert(chosen, join_blocks(blocks_of(self._documents, views, self._reducer, split)))
+                hybrid = self._store.layout.hybrid
+                blocks = blocks_of(self._documents, views, self._reducer, split, hybrid=hybrid)
+                self._store.upsert(chosen, join_blocks(blocks))
                 advance(len(chosen))
 
     def _window_size(self) -> int:

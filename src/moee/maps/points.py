@@ -66,7 +66,7 @@ def read_points(
     if max_points < MIN_TEXTS:
         raise InputError(f"max_points is {max_points}; a map needs {MIN_TEXTS} points or more.")
     config = read_embedder(index.folder / EMBEDDER).config
-    chosen = settle_weights(index.manifest, config, weights, fusion=fusion, alpha=alpha)
+    chosen = settle_weights(index.manifest, config, weights, fusion=fusion, alpha=alpha, hybrid=False)
     count = len(index.store)
     kept = np.arange(count)
     if count > max_points:

@@ -49,8 +49,8 @@ class Finder:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that the index holds."""
-        return self._searcher.views
+        """The views whose blocks the index holds."""
+        return tuple(self._searcher.manifest.layout.dims)
 
     async def find(self, request: SearchRequest, embed: Callable[[str], Awaitable[Blocks]]) -> dict[str, Any]:
         """Return the answer to a request, but for the time it took.
@@ -66,14 +66,15 @@ class Finder:
         """
         searcher = self._searcher
         condition = searcher.filter(request.filter)  # before the model runs
-        weights = searcher.chosen_weights(request.weights, fusion=request.fusion, alpha=request.alpha)
+        asked: dict[str, Any] = {"fusion": request.fusion, "alpha": request.alpha, "hybrid": request.hybrid}
+        weights = searcher.chosen_weights(request.weights, **asked)
         if request.per_document:
             check_passages(searcher.manifest)
         blocks = self._known.get(request.query)
         if blocks is None:
             blocks = self._reduced(await embed(request.query))
         self._remember(request.query, blocks)
-        query = searcher.weigh(blocks, weights=weights)
+        query = searcher.weigh(blocks, weights=weights, text=request.query)
         hits = await self._on_store(
             lambda: searcher.find(query, request.k, condition, per_document=request.per_document)
         )

@@ -267,6 +267,9 @@ class SearchRequest(_Strict, _Weighed):
     k: Annotated[int, Field(ge=1, le=_MAX_K), BeforeValidator(whole)] = 10
     fusion: SearchFusion | None = Field(None, description="Null as the index is configured.")
     alpha: Alpha = None
+    hybrid: bool | None = Field(
+        None, description="False leaves full text out, true insists on it; null as the index is configured."
+    )
     filter: str | None = Field(None, description="A condition on the fields, for example `year >= 2020`.")
     per_document: bool = Field(
         False, description="Return the best passage of each document alone. Only with an index of passages."
