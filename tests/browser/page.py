@@ -132,6 +132,11 @@ class Page:
         field.send_keys(text or Keys.DELETE)
         assert self.js("return arguments[0].value", field) == text
 
+    def weigh(self, **weights: float) -> None:
+        """Type weights of views into their fields."""
+        for view, weight in weights.items():
+            self.fill(f"#weight-{view}-number", f"{weight:g}")
+
     def hits(self, fusion: str) -> list[str]:
         """Return the texts of a column, best first."""
         return self._column(fusion, ".hit-text")

@@ -24,7 +24,7 @@ NUM_GENERAL = 1000
 QUESTION = "?q=How+do+I+bake+bread+at+home%3F"
 PAIR = (
     "&a=Knead+the+dough+for+ten+minutes+and+let+it+rise+in+a+warm+place."
-    "&b=Whisk+the+egg+whites+until+they+hold+stiff+peaks%2C+then+fold+in+the+sugar.&alpha=0.5"
+    "&b=Whisk+the+egg+whites+until+they+hold+stiff+peaks%2C+then+fold+in+the+sugar."
 )
 
 
@@ -70,7 +70,7 @@ def _show(page: Page, name: str) -> None:
         page.wait(lambda: len(page.all("#lit .row")) == 10 and page.painted("#map") > 20, "the map")
         page.js("scrollTo({ top: document.querySelector('.map-head').offsetTop - 90, behavior: 'instant' })")
     else:
-        page.open(f"{QUESTION}&alpha=1" if name == "dark" else QUESTION)
+        page.open(f"{QUESTION}&hs=1&rw=1&tokens=0.3&lexical=0.5" if name == "dark" else QUESTION)
         page.wait_results()
 
 

@@ -111,6 +111,12 @@ class Server:
             return json.load(answer)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """What each view of its index counts if nothing is said."""
+        weights: dict[str, float] = self.get("/info")["index"]["weights"]
+        return weights
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port."""
         host, port = self.url.removeprefix("http://").rstrip("/").rsplit(":", 1)

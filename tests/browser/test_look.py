@@ -153,7 +153,7 @@ def test_tab_passes_each_column_once(page: Page) -> None:
 def test_the_focus_is_seen(page: Page) -> None:
     settle(page, "search")
     page.press("/")
-    for css in ("#go", "#alpha-number", "[data-fusion=hs] summary"):
+    for css in ("#go", "#weight-lexical-number", "[data-fusion=hs] summary"):
         for _ in range(30):
             if page.focused() == page.one(css):
                 break
@@ -177,8 +177,8 @@ def test_texts_glide_only_where_motion_is_welcome(page: Page, preference: str, m
     settle(page, "search")
     running = page.js(
         """
-        const slider = document.querySelector("#alpha");
-        slider.value = "85";
+        const slider = document.querySelector("#weight-rw");
+        slider.value = "2";
         slider.dispatchEvent(new Event("input", { bubbles: true }));
         return document.getAnimations().length;
         """

@@ -16,7 +16,8 @@ QUERY = "How do I bake bread at home?"
 
 def found(server: Server, fusion: str, **options: object) -> list[str]:
     """The texts that the server finds."""
-    answer = server.post("/search", query=QUERY, k=10, fusion=fusion, **options)
+    chosen = {} if fusion == "sum" else {"fusion": fusion}
+    answer = server.post("/search", query=QUERY, k=10, **chosen, **options)
     return [hit["text"] for hit in answer["results"]]
 
 
@@ -110,14 +111,14 @@ def test_a_filter_that_leaves_nothing_says_so(page: Page) -> None:
 def test_a_link_shows_the_same_again(page: Page, server: Server) -> None:
     page.open()
     page.search(QUERY, where="place < 40")
-    page.fill("#alpha-number", "2")
+    page.weigh(rw=2)
     page.wait_exact()
-    page.wait(lambda: "alpha=2" in page.driver.current_url, "the alpha in the address")
+    page.wait(lambda: "rw=2" in page.driver.current_url, "the weight in the address")
     shown = page.hits("sum")
     page.driver.get("about:blank")
     page.driver.back()
     page.wait_results()
-    assert page.hits("sum") == shown == found(server, "sum", alpha=2, filter="place < 40")
+    assert page.hits("sum") == shown == found(server, "sum", weights={**server.weights, "rw": 2}, filter="place < 40")
     assert page.js("return document.querySelector('#filter').value") == "place < 40"
 
 
@@ -132,10 +133,11 @@ def test_going_back_returns_to_the_question_before(page: Page) -> None:
     assert page.js("return document.querySelector('#query').value") == QUERY
 
 
-def test_an_alpha_in_the_address_that_is_none_is_named(page: Page) -> None:
-    page.open("?alpha=-1&q=bread")
+@pytest.mark.parametrize("given", ["rw=-1", "alpha=-1", "lexical=x"])
+def test_a_weight_in_the_address_that_is_none_is_named(page: Page, given: str) -> None:
+    page.open(f"?{given}&q=bread")
     page.wait_results()
-    assert "alpha=-1" in page.text("#alpha-error")
+    assert given in page.text("#weight-error")
 
 
 def test_a_late_answer_does_not_overwrite_a_newer_one(page: Page) -> None:

@@ -105,7 +105,7 @@ def test_a_server_that_goes_away_is_told_and_missed_until_it_is_back(
         page.search(QUERY)
         before = page.hits("sum")
         server.kill()
-        page.fill("#alpha-number", "3")
+        page.weigh(rw=3)
         page.wait(lambda: "does not answer" in page.text("#banner"), "word that the server is down")
         assert page.text("#server-text") == "No answer"
         assert page.hits("hs"), "what was found stays"

@@ -9,13 +9,14 @@ import { Candidates, FUSIONS, NUM_CANDIDATES } from "./ranking.js";
 import { createResults, isChosen } from "./results.js";
 import { emptyIndex, noIndex, noMap, nothingPasses, problem, seeField, waitCard, welcome } from "./states.js";
 import { createStatus } from "./status.js";
+import { VIEW_NAMES } from "./views.js";
 import { createWeight } from "./weight.js";
 
 const state = {
   view: "search",
   query: "",
   filter: "",
-  alpha: 0,
+  weights: {}, // by view, in the order of the server
   pair: [null, null], // {id, text, cut}, or null
   info: null,
 };
@@ -28,15 +29,22 @@ let answers = {}; // fusion to the hits of the server
 let isSearching = false; // whether the first answer to a question is awaited
 let asked = null; // the question that they answer, or that is on its way
 
-const defaultAlpha = () => state.info?.index?.alpha ?? state.info?.alpha ?? 0;
 const index = () => state.info?.index ?? null;
+const inOrder = (weights) => Object.fromEntries(VIEW_NAMES.filter((view) => view in weights).map((view) => [view, weights[view]]));
+
+/** The weights that nothing was changed in: those of the index, else those of the model. */
+function standardWeights() {
+  const { info } = state;
+  if (!info) return {};
+  return inOrder(index()?.weights ?? { hs: 0, rw: 0, ...(info.weights ?? { hs: 1, rw: info.alpha }) });
+}
 const announce = (text) => {
   byId("live").textContent = text;
 };
 
 function remember(step) {
   const pair = state.pair.map((text) => text?.text ?? "");
-  writeAddress({ ...state, pair, defaultAlpha: defaultAlpha() }, step);
+  writeAddress({ ...state, pair, standard: standardWeights() }, step);
 }
 
 // ---- choosing two texts
@@ -59,10 +67,10 @@ const map = createMap({
   },
 });
 
-const weight = createWeight({ moved: alphaMoved, rested: () => void alphaRested(), standard: defaultAlpha });
+const weight = createWeight({ moved: weightsMoved, rested: () => void weightsRested(), standard: standardWeights });
 
 const compare = createCompare({
-  alpha: () => state.alpha,
+  weights: () => state.weights,
   // a hit may read as the query does; it stays a text of the index
   asksQuery: (first) => Boolean(first) && first === state.query && known(first).id === null,
   edited: (texts) => {
@@ -199,11 +207,12 @@ const question = () => JSON.stringify([state.query, state.filter]);
 
 function litHits() {
   const fusion = document.querySelector('input[name="lit"]:checked').value;
-  return (fusion === "sum" ? candidates.ranked(state.alpha) : (answers[fusion] ?? [])).slice(0, NUM_LIT);
+  return (fusion === "sum" ? candidates.ranked(state.weights) : (answers[fusion] ?? [])).slice(0, NUM_LIT);
 }
 
-function body(fusion, alpha) {
-  return { query: state.query, k: NUM_CANDIDATES, fusion, alpha, filter: state.filter || null };
+function body(fusion, weights) {
+  const chosen = fusion === "sum" ? { weights } : { fusion };
+  return { query: state.query, k: NUM_CANDIDATES, ...chosen, filter: state.filter || null };
 }
 
 function searchFailed(error) {
@@ -226,7 +235,7 @@ function searchFailed(error) {
   }
 }
 
-/** Search under all three views; the sum comes first, so that the model reads the query once. */
+/** Search under all three columns; the third comes first, so that the model reads the query once. */
 async function search() {
   reranks.cancel();
   for (const name of ["query", "filter"]) fieldError(name, "");
@@ -244,11 +253,11 @@ async function search() {
   }
   showState(null);
   results.waiting();
-  const { alpha } = state;
+  const { weights } = state;
   const found = await searches.run((signal) =>
     status.guard(
       async () => {
-        const sum = await request("search", body("sum", alpha), signal);
+        const sum = await request("search", body("sum", weights), signal);
         const [hs, rw] = await Promise.all(["hs", "rw"].map((fusion) => request("search", body(fusion, null), signal)));
         return { hs, rw, sum };
       },
@@ -266,15 +275,16 @@ async function search() {
     results.clear();
     return showState(nothingPasses());
   }
-  results.draw("hs", answers.hs, alpha);
-  results.draw("rw", answers.rw, alpha);
-  // the slider may have moved while the answer was on its way
-  results.draw("sum", state.alpha === alpha ? answers.sum : candidates.ranked(state.alpha), state.alpha);
-  freshness(state.alpha === alpha);
+  const isCurrent = state.weights === weights;
+  results.draw("hs", answers.hs, weights);
+  results.draw("rw", answers.rw, weights);
+  // a slider may have moved while the answer was on its way
+  results.draw("sum", isCurrent ? answers.sum : candidates.ranked(state.weights), state.weights);
+  freshness(isCurrent);
   showChosen();
-  const first = candidates.ranked(state.alpha)[0];
-  announce(`${counted(candidates.size, "text")} found. First of both together: ${first.text}`);
-  if (state.alpha !== alpha) void alphaRested();
+  const first = candidates.ranked(state.weights)[0];
+  announce(`${counted(candidates.size, "text")} found. First of all together: ${first.text}`);
+  if (!isCurrent) void weightsRested();
 }
 
 /** Say where the order of the third column comes from. */
@@ -285,36 +295,36 @@ function freshness(isExact) {
   results.note("sum", isExact ? whole : `Re-ranked here, ${counted(candidates.size, "text")} at hand`);
 }
 
-// ---- alpha
+// ---- weights
 
 /** Order what is at hand again, now. */
-function alphaMoved(alpha) {
-  state.alpha = alpha;
+function weightsMoved(weights) {
+  state.weights = weights;
   reranks.cancel();
   if (candidates.size) {
-    results.draw("sum", candidates.ranked(alpha), alpha);
+    results.draw("sum", candidates.ranked(weights), weights);
     freshness(false);
     showChosen();
   }
-  compare.follow(alpha, false);
+  compare.follow(weights, false);
 }
 
 /** Ask the server for the exact order. */
-async function alphaRested() {
+async function weightsRested() {
   remember(false);
-  const { alpha } = state;
-  if (state.view === "compare") compare.follow(alpha, true);
+  const { weights } = state;
+  if (state.view === "compare") compare.follow(weights, true);
   if (!candidates.size) return;
   const answer = await reranks.run((signal) =>
-    status.guard(() => request("search", body("sum", alpha), signal), searchFailed, alphaRested),
+    status.guard(() => request("search", body("sum", weights), signal), searchFailed, weightsRested),
   );
   if (!answer) return;
   answers.sum = answer.results;
   candidates.add(answer.results);
-  results.draw("sum", answer.results, alpha);
+  results.draw("sum", answer.results, weights);
   freshness(true);
   showChosen();
-  announce(`Alpha ${alpha}. First of both together: ${answer.results[0]?.text ?? "none"}`);
+  announce(`First of all together: ${answer.results[0]?.text ?? "none"}`);
 }
 
 // ---- the form, the keys, the start
@@ -392,6 +402,17 @@ async function loadInfo() {
   return true;
 }
 
+/** The weights of an address over the views that there are; those of the index if it names none that count. */
+function addressWeights({ weights, wrong }) {
+  const standard = standardWeights();
+  if (!weights) return { weights: standard, wrong };
+  const missing = Object.keys(weights).filter((view) => weights[view] > 0 && !(view in standard));
+  if (missing.length) return { weights: standard, wrong: `The index has no view ${missing.join(" or ")}. Its default is used.` };
+  const given = Object.fromEntries(Object.keys(standard).map((view) => [view, weights[view] ?? 0]));
+  const counts = Object.values(given).some((each) => each > 0);
+  return counts ? { weights: given, wrong } : { weights: standard, wrong: "In the address no view counts more than 0. The default of the index is used." };
+}
+
 /** Take over what the address says, and show it. */
 function restore() {
   const address = readAddress();
@@ -401,15 +422,15 @@ function restore() {
     state[name] = address[name];
   }
   state.pair = address.pair.map(known);
-  const alpha = address.alpha ?? defaultAlpha();
-  if (asked === question()) weight.set(alpha);
+  const { weights, wrong } = addressWeights(address);
+  if (asked === question()) weight.set(weights);
   else {
-    state.alpha = alpha;
-    weight.show(alpha);
+    state.weights = weights;
+    weight.show(weights);
     void search();
   }
   setView(address.view);
-  weight.say(address.wrong);
+  weight.say(wrong);
 }
 
 async function start() {

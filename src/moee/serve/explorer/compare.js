@@ -2,39 +2,62 @@
 
 import { Latest, request } from "./api.js";
 import { barWidth, byId, element, percent, signed, weight } from "./dom.js";
-import { withAlpha } from "./explanation.js";
+import { withWeights } from "./explanation.js";
 import { createHeat } from "./heat.js";
-import { shareOf } from "./ranking.js";
 import { waitCard } from "./states.js";
+import { VIEWS } from "./views.js";
 
-function partRow(tone, name, cosine, share, part, widest) {
-  const bar = element("span", { class: `bar-fill tone-${tone}${part < 0 ? " minus" : ""}` });
+const MOST_WORDS = 12;
+const LEAST = 5e-4; // three digits show less as zero
+
+function partRow(view, { cosine, share, part }, widest) {
+  const bar = element("span", { class: `bar-fill tone-${view}${part < 0 ? " minus" : ""}` });
   bar.style.width = barWidth(Math.abs(part) / widest);
   return element(
     "tr",
-    {},
-    element("th", { scope: "row", class: `tone-${tone}` }, name),
-    element("td", {}, signed(cosine)),
+    { "data-part": view },
+    element("th", { scope: "row", class: `tone-${view}` }, VIEWS[view].long),
+    element("td", {}, cosine === null ? "\u2013" : signed(cosine)),
     element("td", {}, `\u00d7 ${percent(share)}`),
     element("td", { class: "strong" }, signed(part)),
     element("td", { class: "bar-cell", "aria-hidden": "true" }, bar),
   );
 }
 
-function sentence({ similarity, hidden, routing }) {
-  const total = Math.abs(hidden) + Math.abs(routing);
-  if (total < 5e-4) return "Under this alpha the two texts have nothing in common.";
-  if (hidden > 0 && routing > 0) {
-    return `Of ${signed(similarity)}, ${percent(hidden / similarity)} comes from what the model concluded and ${percent(routing / similarity)} from how it got there.`;
+const listed = new Intl.ListFormat("en", { type: "conjunction" });
+
+function sentence({ similarity, views }) {
+  const parts = Object.entries(views).filter(([, { part }]) => Math.abs(part) >= LEAST);
+  if (!parts.length) return "Under these weights the two texts have nothing in common.";
+  if (parts.every(([, { part }]) => part > 0)) {
+    const from = parts.map(([view, { part }], at) => `${percent(part / similarity)} ${at ? "" : "comes "}from ${VIEWS[view].phrase}`);
+    return `Of ${signed(similarity)}, ${listed.format(from)}.`;
   }
   const verb = (part) => (part < 0 ? "speaks against" : "speaks for");
-  return `What the model concluded ${verb(hidden)} their being alike (${signed(hidden)}); how it got there ${verb(routing)} it (${signed(routing)}).`;
+  const said = parts.map(([view, { part }], at) => {
+    const what = at ? "it" : "their being alike";
+    return `${VIEWS[view].phrase} ${verb(part)} ${what} (${signed(part)})`;
+  });
+  const text = `${said.join("; ")}.`;
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/** The words that both texts share with what each adds; the rest is added up, so that all make the view's part. */
+function wordChips({ words, collisions }) {
+  const shown = words.slice(0, MOST_WORDS);
+  const others = words.slice(MOST_WORDS);
+  const rows = shown.map(({ forms, part }) => [[...new Set(forms)].join(" / "), part]);
+  if (others.length) rows.push([`${others.length} further`, others.reduce((all, { part }) => all + part, 0)]);
+  if (Math.abs(collisions) >= LEAST) rows.push(["other words that share a coordinate", collisions]);
+  return rows.map(([name, part]) =>
+    element("li", { class: "chip" }, element("span", { dir: "auto" }, name), " ", element("span", { class: "chip-name" }, signed(part))),
+  );
 }
 
 /**
  * The view.
  * @param {{
- *   alpha: () => number,
+ *   weights: () => object,
  *   asksQuery: (first: string) => boolean,
  *   edited: (pair: string[]) => void,
  *   guard: Function,
@@ -53,7 +76,7 @@ export function createCompare(page) {
   let answered = ""; // what was asked for it
 
   const texts = () => inputs.map((input) => input.value.trim());
-  const question = (pair, alpha) => ({ texts: pair, fusion: "sum", alpha, as_query: page.asksQuery(pair[0]) });
+  const question = (pair, weights) => ({ texts: pair, weights, as_query: page.asksQuery(pair[0]) });
 
   function fail(message, input) {
     error.textContent = message;
@@ -62,15 +85,15 @@ export function createCompare(page) {
   }
 
   function draw(shown) {
-    const { hidden, routing, similarity, alpha } = shown;
-    const share = shareOf(alpha);
-    const widest = Math.max(Math.abs(hidden) + Math.abs(routing), 1e-9);
-    byId("similarity").textContent = signed(similarity);
+    const none = { cosine: null, share: 0, part: 0 };
+    const parts = Object.keys(page.weights()).map((view) => [view, shown.views[view] ?? none]);
+    const widest = Math.max(parts.reduce((all, [, { part }]) => all + Math.abs(part), 0), 1e-9);
+    byId("similarity").textContent = signed(shown.similarity);
     byId("parts-sentence").textContent = sentence(shown);
-    byId("parts-table").replaceChildren(
-      partRow("hs", "What it concluded (HS)", shown.hidden_cosine, 1 - share, hidden, widest),
-      partRow("rw", "How it got there (RW)", shown.routing_cosine, share, routing, widest),
-    );
+    byId("parts-table").replaceChildren(...parts.map(([view, part]) => partRow(view, part, widest)));
+    byId("words").hidden = !("lexical" in shown.views);
+    const chips = wordChips(shown);
+    byId("words-list").replaceChildren(...(chips.length ? chips : [element("li", {}, "None.")]));
     const widestPart = Math.max(...shown.top_experts.map((expert) => Math.abs(expert.part)), 1e-12);
     const rows = shown.top_experts.map((expert) => topRow(expert, widestPart));
     const had = [...byId("top-table").children].findIndex((row) => row === document.activeElement);
@@ -110,9 +133,9 @@ export function createCompare(page) {
   });
 
   /** Ask for the exact explanation, unless it is at hand. */
-  async function ask(alpha) {
+  async function ask(weights) {
     const pair = texts();
-    const asked = question(pair, alpha);
+    const asked = question(pair, weights);
     if (!pair[0] || !pair[1] || answered === JSON.stringify(asked)) return;
     if (body.hidden) place.replaceChildren(waitCard("Reading both texts \u2026", "The model reads each text once."));
     const answer = await latest.run((signal) =>
@@ -135,7 +158,7 @@ export function createCompare(page) {
     const missing = pair.findIndex((text) => !text);
     if (missing >= 0) return fail(`Text ${"AB"[missing]} is empty. Type one, or choose it from the results.`, missing);
     page.edited(pair);
-    return ask(page.alpha());
+    return ask(page.weights());
   }
 
   form.addEventListener("submit", (event) => {
@@ -169,14 +192,14 @@ export function createCompare(page) {
       }
       byId("pair-cut").hidden = !note;
       byId("pair-cut").textContent = note;
-      return ask(page.alpha());
+      return ask(page.weights());
     },
-    /** Follow the slider: scale what is at hand, and ask when it rests. */
-    follow(alpha, isResting) {
+    /** Follow the sliders: scale what is at hand, and ask when they rest. */
+    follow(weights, isResting) {
       if (!explanation || body.hidden) return;
-      const shown = withAlpha(explanation, alpha);
+      const shown = withWeights(explanation, weights);
       if (shown) void draw(shown);
-      if (isResting) void ask(alpha);
+      if (isResting) void ask(weights);
     },
   };
 }

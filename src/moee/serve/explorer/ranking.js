@@ -1,34 +1,39 @@
-// The arithmetic of the page: one hit has two cosines, and alpha says how much the second counts.
+// The arithmetic of the page: one hit has a cosine for every view, and weights say how much each counts.
 
-/** The three columns, in the order in which they stand. */
+/** The three columns, in the order in which they stand: two views alone, and all by their weights. */
 export const FUSIONS = ["hs", "rw", "sum"];
 
-/** What the server is asked for under each view; the union is what the slider re-ranks. */
+/** What the server is asked for under each column; the union is what the sliders re-rank. */
 export const NUM_CANDIDATES = 50;
 
-/** Beyond this share of routing the slider does not go: the column of routing alone shows the rest. */
-export const MOST_SHARE = 0.9;
-
-/** The score of a hit: `(cos_HS + alpha * cos_RW) / (1 + alpha)`. */
-export function fuse(hit, alpha) {
-  return (hit.hidden + alpha * hit.routing) / (1 + alpha);
+/** The sum of weights. */
+export function total(weights) {
+  return Object.values(weights).reduce((sum, weight) => sum + weight, 0);
 }
 
-/** The part of the score that routing decides, 0 to 1. */
-export function shareOf(alpha) {
-  return alpha / (1 + alpha);
+/** The score of a hit: the mean of its cosines under the weights. */
+export function fuse(hit, weights) {
+  const sum = Object.entries(weights).reduce((score, [view, weight]) => score + weight * (hit.cosines[view] ?? 0), 0);
+  return sum / total(weights);
 }
 
-/** The alpha of a share, to three digits, as it is shown and kept in the address. */
-export function alphaOf(share) {
-  return Number((share / (1 - share)).toPrecision(3));
+/** The part of the score that one view decides, 0 to 1. */
+export function shareOf(weights, view) {
+  return (weights[view] ?? 0) / total(weights);
 }
 
-/** Read an alpha that a person or an address gave; null if it is none. */
-export function parseAlpha(text) {
+/** Whether two sets of weights say the same of every view. */
+export function isSame(one, other) {
+  return [...new Set([...Object.keys(one), ...Object.keys(other)])].every(
+    (view) => (one[view] ?? 0) === (other[view] ?? 0),
+  );
+}
+
+/** Read a weight that a person or an address gave; null if it is none. */
+export function parseWeight(text) {
   if (text === null || text.trim() === "") return null;
-  const alpha = Number(text);
-  return Number.isFinite(alpha) && alpha >= 0 ? alpha : null;
+  const weight = Number(text);
+  return weight === 0 || (weight >= 1e-6 && weight <= 1e6) ? weight : null;
 }
 
 /** As the server does: best first, equal scores in the order of their ids. */
@@ -57,8 +62,8 @@ export class Candidates {
     for (const hit of hits) this.#hits.set(hit.id, hit);
   }
 
-  /** The best under an alpha, of the texts at hand. */
-  ranked(alpha, count = NUM_CANDIDATES) {
-    return rank([...this.#hits.values()], (hit) => fuse(hit, alpha)).slice(0, count);
+  /** The best under some weights, of the texts at hand. */
+  ranked(weights, count = NUM_CANDIDATES) {
+    return rank([...this.#hits.values()], (hit) => fuse(hit, weights)).slice(0, count);
   }
 }

@@ -2,6 +2,7 @@
 
 import { barWidth, byId, element, reducesMotion, signed } from "./dom.js";
 import { FUSIONS, shareOf } from "./ranking.js";
+import { VIEWS, VIEW_NAMES } from "./views.js";
 
 const SHOWN_AT_FIRST = 10;
 const LONG_TEXT = 420; // characters; longer ones are folded
@@ -15,12 +16,10 @@ export function isChosen(chosen, text) {
   return chosen.id === null ? chosen.text === text.text : chosen.id === text.id;
 }
 
-/** The parts of a hit's bar, as shares of its whole length. */
-function barParts(fusion, hit, alpha) {
-  if (fusion === "hs") return [hit.hidden, 0];
-  if (fusion === "rw") return [0, hit.routing];
-  const share = shareOf(alpha);
-  return [(1 - share) * hit.hidden, share * hit.routing];
+/** The part of a view in a hit's bar, as a share of its whole length. */
+function barPart(fusion, hit, weights, view) {
+  const cosine = hit.cosines[view] ?? 0;
+  return fusion === "sum" ? shareOf(weights, view) * cosine : fusion === view ? cosine : 0;
 }
 
 function foldable(text) {
@@ -70,7 +69,7 @@ class Column {
   }
 
   /** Draw hits in their order; texts that were there before glide to their new place. */
-  draw(hits, alpha, count) {
+  draw(hits, weights, count) {
     this.list.removeAttribute("aria-busy");
     this.hits = hits;
     const shown = hits.slice(0, count);
@@ -82,7 +81,7 @@ class Column {
     const items = new Map();
     for (const [place, hit] of shown.entries()) {
       const item = this.items.get(hit.id) ?? this.#item(hit);
-      this.#update(item, hit, alpha, place);
+      this.#update(item, hit, weights, place);
       items.set(hit.id, item);
     }
     this.items = items;
@@ -123,8 +122,7 @@ class Column {
     const bar = element(
       "span",
       { class: "hit-bar", "aria-hidden": "true" },
-      element("span", { class: "part-hs" }),
-      element("span", { class: "part-rw" }),
+      ...VIEW_NAMES.map((view) => element("span", { class: `part-${view}` })),
     );
     const views = element("span", { class: "hit-views" });
     const badge = element("span", { class: "badge", hidden: true });
@@ -150,17 +148,19 @@ class Column {
     return { hit, node, main, place, score, bar, views, badge };
   }
 
-  #update(item, hit, alpha, place) {
+  #update(item, hit, weights, place) {
     item.place.textContent = String(place + 1);
     item.score.textContent = signed(hit.score);
+    const named = VIEW_NAMES.filter((view) => view in hit.cosines);
     item.views.replaceChildren(
-      element("span", { class: "tone-hs" }, `HS ${signed(hit.hidden, 2)}`),
-      " ",
-      element("span", { class: "tone-rw" }, `RW ${signed(hit.routing, 2)}`),
+      ...named.flatMap((view, at) => [
+        at ? " " : "",
+        element("span", { class: `tone-${view}` }, `${VIEWS[view].short} ${signed(hit.cosines[view], 2)}`),
+      ]),
     );
-    const [hidden, routing] = barParts(this.fusion, hit, alpha);
-    item.bar.children[0].style.width = barWidth(hidden);
-    item.bar.children[1].style.width = barWidth(routing);
+    for (const [at, view] of VIEW_NAMES.entries()) {
+      item.bar.children[at].style.width = barWidth(barPart(this.fusion, hit, weights, view));
+    }
   }
 
   #glide(before) {
@@ -266,13 +266,13 @@ export function createResults(actions) {
       for (const fusion of FUSIONS) columns[fusion].clear();
     },
     /** Draw one column. */
-    draw(fusion, hits, alpha) {
-      columns[fusion].draw(hits, alpha, count);
+    draw(fusion, hits, weights) {
+      columns[fusion].draw(hits, weights, count);
       const longest = Math.max(...FUSIONS.map((name) => columns[name].hits.length));
       more.hidden = longest <= SHOWN_AT_FIRST;
       more.textContent = count === Infinity ? `Show the first ${SHOWN_AT_FIRST}` : `Show all ${longest}`;
       redraw = () => {
-        for (const name of FUSIONS) this.draw(name, columns[name].hits, alpha);
+        for (const name of FUSIONS) this.draw(name, columns[name].hits, weights);
         actions.drawn();
       };
     },

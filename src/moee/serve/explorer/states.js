@@ -90,7 +90,7 @@ export function waitCard(title, text) {
 export function welcome(ask) {
   const card = stateCard({
     title: "Search by what a model makes of a text",
-    text: "Ask for something. You get three lists side by side: texts from which the model draws a similar conclusion, texts on which it worked in a similar way, and both mixed as you like. Then choose two texts to see what makes them alike, inside the model.",
+    text: "Ask for something. You get three lists side by side: texts from which the model draws a similar conclusion, texts on which it worked in a similar way, and all views mixed as you like. Then choose two texts to see what makes them alike, inside the model.",
   });
   card.classList.add("welcome");
   card.append(document.importNode(/** @type {HTMLTemplateElement} */ (byId("welcome-picture")).content, true));
