@@ -77,6 +77,7 @@ docs: $(VENV)/.installed-dev results performance
 # the tables of what the evaluation found, from the files that bench-evaluate writes
 results: $(VENV)/.installed
 	$(BIN)/python scripts/results_page.py
+	$(BIN)/python scripts/for_me_page.py
 
 # the tables of how fast it is, from the files that bench-performance writes
 performance: $(VENV)/.installed
@@ -94,6 +95,7 @@ docs-check: $(VENV)/.installed-dev
 	$(BIN)/python scripts/generated_docs.py --check
 	$(BIN)/python scripts/openapi.py --check
 	$(BIN)/python scripts/results_page.py --check
+	$(BIN)/python scripts/for_me_page.py --check
 	$(BIN)/python scripts/performance_page.py --check
 
 bench: $(VENV)/.installed-dev

@@ -34,7 +34,7 @@ from moee.view_store import ViewStore
 
 VECTORS: Mapping[str, str] = {"HS": "hs", "RW": "rw", "HS + RW": "sum"}
 """Name of each vector, and the fusion that makes it."""
-SENTENCES = 200
+SENTENCES = 128
 """Built-in sentences that the statistics of a point are fitted on, at equal distances."""
 _WEIGHT = 0.2
 VERSION = 1
