@@ -46,7 +46,7 @@ def test_its_vectors_are_those_of_a_model_loaded_with_the_settings(fake: MoEE, c
 def test_the_first_embedder_stays_as_it_was(fake: MoEE) -> None:
     before, config = fake.encode(TEXTS), fake.config
     other = fake.with_settings(fusion="rw", alpha=2.0, scoring="topk", calibration="none", prompt="ke")
-    assert other.encode(TEXTS).shape == (30, 16)
+    assert other.encode(TEXTS).shape == (30, other.dims["rw"])
     assert fake.config == config
     assert np.array_equal(fake.encode(TEXTS), before)
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_changed_or_is_unknown_is_refused(fake: MoEE) -> None:
 
 
 def test_a_saved_second_embedder_holds_its_own_settings_and_statistics(fake: MoEE, tmp_path: Path) -> None:
-    other = fake.with_settings(alpha=0.7)
+    other = fake.with_settings(weights={"hs": 1, "rw": 0.7, "tokens": 1, "lexical": 1})
     other.save(tmp_path / "saved")
     loaded = MoEE.from_pretrained(tmp_path / "saved")
     assert loaded.config == other.config

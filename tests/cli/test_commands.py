@@ -191,7 +191,7 @@ def test_demo_shows_every_view_side_by_side(moee: Run) -> None:
     assert "Nearest to: Is it going to rain?" in done.stdout
     assert "HS (hidden state)" in done.stdout
     assert "RW (routing weights)" in done.stdout
-    assert "sum (both)" in done.stdout
+    assert "all views (default)" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 110
     assert "What to try next" in done.stderr
 
@@ -209,7 +209,7 @@ def test_demo_as_json_agrees_with_the_library(moee: Run) -> None:
     assert [entry["query"] for entry in report["queries"]] == [query.text for query in demo_queries()]
     model = MoEE.from_pretrained("fake")
     texts = [sentence.text for sentence in demo_sentences()]
-    for fusion in ("hs", "rw", "sum"):
+    for fusion in ("hs", "rw", "weighted"):
         scores = model.similarity(
             model.encode([query.text for query in demo_queries()], fusion=fusion), model.encode(texts, fusion=fusion)
         )

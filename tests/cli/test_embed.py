@@ -91,8 +91,8 @@ def test_json_with_an_output_file_describes_it(moee: Run, source: Path) -> None:
     output = source.with_name("out.npy")
     done = moee("embed", source, "--text-column", "body", "-o", output, "--json", "--fusion", "sum", *FAKE)
     summary = json.loads(done.stdout)
-    assert (summary["output"], summary["num_texts"], summary["dim"], summary["model"]) == (str(output), 3, 32, "fake")
-    assert (sum(summary["dims"].values()), list(summary["dims"])) == (32, ["hs", "rw"])
+    assert (summary["output"], summary["num_texts"], summary["dim"], summary["model"]) == (str(output), 3, 24, "fake")
+    assert (sum(summary["dims"].values()), list(summary["dims"])) == (24, ["hs", "rw"])
 
 
 def test_weights_choose_the_views(moee: Run) -> None:
@@ -145,7 +145,12 @@ def test_empty_texts_are_encoded_on_demand(moee: Run) -> None:
         ),
         ("a\n", ["--prompt", "promteol"], 2, "Did you mean 'prompteol'"),
         ("a\n", ["--prompt", "{text} {text}"], 2, "{text}"),
-        ("a\n", ["--recipe", "papr"], 2, "Unknown recipe 'papr'. Choose from: default, paper. Did you mean 'paper'?"),
+        (
+            "a\n",
+            ["--recipe", "papr"],
+            2,
+            "Unknown recipe 'papr'. Choose from: 0.1, default, paper. Did you mean 'paper'?",
+        ),
         ("a\n", ["--calibration", "zcore"], 2, "Did you mean 'zscore'?"),
         ("a\n", ["--scoring", "sofmax"], 2, "Did you mean 'softmax'?"),
         ("a\n", ["--truncate", "maybe"], 2, "Unknown truncate 'maybe'. Choose from: end, error, warn."),

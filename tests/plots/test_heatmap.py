@@ -72,7 +72,7 @@ def test_one_expert_far_beyond_all_others_does_not_set_the_scale() -> None:
 
 def test_the_picture_names_the_texts_the_sums_and_the_axes(tmp_path: Path) -> None:
     path = tmp_path / "parts.svg"
-    model = MoEE.from_pretrained("fake", calibration="none")
+    model = MoEE.from_pretrained("fake", calibration="none", fusion="sum", alpha=1)
     found = model.explain("a price of $5 or $6 for\na <b>cat</b> " + "and so on " * 40, "rates rose")
     found.heatmap(path)
     content = path.read_text(encoding="utf-8")

@@ -256,6 +256,8 @@ class Calibration:
                     f"The calibration was fitted with {key} = {self.view_key.get(key)!r}, but {key} = "
                     f"{wanted.get(key)!r} is asked for. Calibrate again, or use the former value."
                 )
+        if "tokens" in config.views:
+            self._check_tokens()
         if config.calibration == "spectral" and self.gamma != config.gamma:
             raise CalibrationError(
                 f"The calibration was fitted with gamma = {self.gamma}, but gamma = {config.gamma} is asked for. "
@@ -332,7 +334,15 @@ class Calibration:
             start, end = start + width, end + width**2
         return whitened
 
+    def _check_tokens(self) -> None:
+        if not len(self.tokens_mean):
+            raise CalibrationError(
+                "The calibration was fitted without the view 'tokens', which has a weight. Calibrate again, or leave "
+                "it out of weights."
+            )
+
     def _tokens(self, means: Array) -> Array:
+        self._check_tokens()
         block = ((means - self.tokens_mean) * self.tokens_scale).astype(np.float32)
         block[~means.any(axis=1)] = 0.0  # a text without tokens of its own says nothing
         return block

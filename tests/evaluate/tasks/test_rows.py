@@ -97,11 +97,11 @@ def test_mteb_has_every_row_that_names_it_with_the_same_type() -> None:
 
 
 def test_a_type_is_named_in_its_own_file_alone() -> None:
-    """A new type is one file and one name in the package's `__init__`; the paper's tables name the paper's types."""
+    """A new type is one file and one name in the package's `__init__`; the paper's tables and the studies name theirs."""
     package = Path(tasks.__file__).parent
     names = [f'"{kind}"' for kind in TASK_TYPES] + [each.__name__ for each in TASK_DATA.values()]
     others = [path for path in package.parents[1].rglob("*.py") if package not in path.parents]
     assert len(others) > 100
     found = {path.name for path in others for name in names if name in path.read_text(encoding="utf-8")}
-    in_reproduce = {path.name for path in (package.parent / "reproduce").glob("*.py")}
-    assert found <= in_reproduce
+    allowed = {path.name for room in ("reproduce", "studies") for path in (package.parent / room).glob("*.py")}
+    assert found - {"runner.py"} <= allowed  # the runner names retrieval alone, whose floor is BM25
