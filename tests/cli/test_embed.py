@@ -149,7 +149,7 @@ def test_empty_texts_are_encoded_on_demand(moee: Run) -> None:
             "a\n",
             ["--recipe", "papr"],
             2,
-            "Unknown recipe 'papr'. Choose from: 0.1, default, paper. Did you mean 'paper'?",
+            "'papr'. Choose from: 0.1, default, paper. Did you mean 'paper'?",
         ),
         ("a\n", ["--calibration", "zcore"], 2, "Did you mean 'zscore'?"),
         ("a\n", ["--scoring", "sofmax"], 2, "Did you mean 'softmax'?"),

@@ -97,7 +97,7 @@ def test_mteb_has_every_row_that_names_it_with_the_same_type() -> None:
 
 
 def test_a_type_is_named_in_its_own_file_alone() -> None:
-    """A new type is one file and one name in the package's `__init__`; the paper's tables and the studies name theirs."""
+    """A new type is one file and one name in the package's `__init__`; tables and studies name theirs."""
     package = Path(tasks.__file__).parent
     names = [f'"{kind}"' for kind in TASK_TYPES] + [each.__name__ for each in TASK_DATA.values()]
     others = [path for path in package.parents[1].rglob("*.py") if package not in path.parents]
