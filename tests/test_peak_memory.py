@@ -15,7 +15,7 @@ PROGRAM = """
 import json, resource, sys
 from moee import MoEE
 from moee.data import calibration_texts
-model = MoEE.from_pretrained(sys.argv[1], dtype="float32", calibration="none")
+model = MoEE.from_pretrained(sys.argv[1], dtype="float32", recipe="0.1", calibration="none")
 words = calibration_texts()
 def sentences(start, stop):
     return [f"{words[n % len(words)]} And {n} more." for n in range(start, stop)]

@@ -28,7 +28,7 @@ def test_the_demo_finds_sentences_of_the_query_s_topic(moee: Run, cache_folder: 
     shown = 3 * len(report["queries"])
     # eight of the seventy-two sentences are of a query's topic: chance finds one in nine
     assert found["hs"] >= 0.7 * shown
-    assert found["sum"] >= 0.7 * shown
+    assert found["weighted"] >= 0.7 * shown
     assert found["rw"] >= 0.35 * shown
 
 

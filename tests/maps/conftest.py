@@ -55,7 +55,9 @@ def make_index(tmp_path: Path) -> Iterator[MakeIndex]:
         rows = sentences() if rows is None else rows
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        given: Any = {"calibration": "none"} | (settings if "weights" in settings else {"fusion": "sum", **settings})
+        given: Any = {"calibration": "none"} | (
+            settings if "weights" in settings else {"fusion": "sum", "alpha": 1, "routing_layers": "all", **settings}
+        )
         model = MoEE.from_pretrained("fake", **given)
         build_index(tmp_path / "texts.index", read_corpus(str(path), Columns(fields=("x",))), model, BuildOptions())
         index = open_index(tmp_path / "texts.index")

@@ -33,9 +33,12 @@ def sensible(body: Any) -> Any:
     dimensions = body.get("dimensions")
     if type(dimensions) in (int, float) and dimensions > 0 and dimensions == int(dimensions):
         changed["dimensions"] = DIMENSIONS
-        if body.get("fusion") in ("hs", "rw", "concat") or body.get("weights"):
-            # one view alone, and concat, have other lengths
-            changed.update({"fusion": "sum"} | ({"weights": None} if "weights" in changed else {}))
+        # some of the views, and concat, have other lengths
+        changed.update({name: None for name in ("fusion", "weights") if name in changed})
+    if changed.get("hybrid") is True:
+        changed["hybrid"] = None  # the index of the test keeps no words
+    if isinstance(changed.get("weights"), dict):
+        changed["weights"] = {**changed["weights"], "hs": 1}  # words alone refuse a text that has none
     if body.get("per_document") is True:
         changed["per_document"] = False  # the index of the test holds whole texts
     for name in ("input", "inputs"):

@@ -31,6 +31,7 @@ VIEW_NAMES: Mapping[View, str] = MappingProxyType(
 """What each view is called where people read it."""
 DEFAULT_WEIGHTS: Mapping[View, float] = MappingProxyType({"hs": 1.0, "rw": 0.2, "tokens": 0.2, "lexical": 1.5})
 """What each view counts if nothing else is said: chosen on development sets of all task types (docs: method)."""
+_ROWS = 4096
 LARGEST_ALPHA = 1e6
 """The sum is then routing alone, to float32; far larger weights would overflow it."""
 LEAST_WEIGHT = 1e-6
@@ -75,6 +76,11 @@ def unit(x: npt.NDArray[np.floating]) -> Array:
         `(num_texts, dim)` float32. A zero row means "no direction" (a text equal to the calibration mean in every
         dimension); its cosine with anything is 0.
     """
+    if x.ndim == 2 and len(x) > _ROWS:  # so that a large matrix is never held a second time in float64
+        units = np.empty(x.shape, dtype=np.float32)
+        for start in range(0, len(x), _ROWS):
+            units[start : start + _ROWS] = unit(x[start : start + _ROWS])
+        return units
     # In float64: the squares of large float32 entries overflow in float32.
     wide = np.asarray(x, dtype=np.float64)
     norms = np.linalg.norm(wide, axis=-1, keepdims=True)
@@ -209,8 +215,13 @@ def fuse(
     if counts is None:
         joined = chosen[0] if len(chosen) == 1 else np.concatenate(chosen, axis=1)
         return unit(joined) if normalize else np.array(joined, dtype=np.float32, order="C")
-    roots = [np.float32(math.sqrt(count)) * unit(block) for count, block in zip(counts.values(), chosen, strict=True)]
-    joined = np.asarray(np.concatenate(roots, axis=1) / np.float32(math.sqrt(sum(counts.values()))), dtype=np.float32)
+    joined = np.empty((len(chosen[0]), sum(block.shape[1] for block in chosen)), dtype=np.float32)
+    start = 0
+    for count, block in zip(counts.values(), chosen, strict=True):
+        end = start + block.shape[1]
+        np.multiply(np.float32(math.sqrt(count)), unit(block), out=joined[:, start:end])
+        start = end
+    joined /= np.float32(math.sqrt(sum(counts.values())))
     return unit(joined) if FUSIONS[fusion].is_named and normalize and not _all_present(chosen) else joined
 
 

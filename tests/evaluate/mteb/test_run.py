@@ -153,7 +153,12 @@ def test_a_model_runs_as_configured_with_its_prompts_for_queries_and_documents(t
     assert 0 <= scores["SciFact"] <= 1
     experiment = encoder.mteb_model_meta.experiment_kwargs
     assert experiment is not None
-    assert {"alpha": "auto", "fusion": "sum", "query_prompt": "ke", "calibration": "none"}.items() <= experiment.items()
+    assert {
+        "alpha": 0.2,
+        "fusion": "weighted",
+        "query_prompt": "ke",
+        "calibration": "none",
+    }.items() <= experiment.items()
     batches = [{"text": ["a comet over the river"]}]
     for kind, same in (("query", embedder.encode_query), ("document", embedder.encode_document)):
         prompt_type = type("PromptType", (), {"value": kind})()
