@@ -34,7 +34,7 @@ def sensible(body: Any) -> Any:
     if type(dimensions) in (int, float) and dimensions > 0 and dimensions == int(dimensions):
         changed["dimensions"] = DIMENSIONS
         # some of the views, and concat, have other lengths
-        changed.update({name: None for name in ("fusion", "weights") if name in changed})
+        changed.update({name: None for name in ("fusion", "alpha", "weights") if name in changed})
     if changed.get("hybrid") is True:
         changed["hybrid"] = None  # the index of the test keeps no words
     if isinstance(changed.get("weights"), dict):
