@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from moee.types import Activations, Array, CapturePlan, Fusion, ModelInfo
 
 SETS = ("STS12", "STS13", "STS16", "STSBenchmark", "SICK-R")
 SETTINGS: dict[str, CalibrationTexts] = {"raw": "none", "builtin": "builtin", "corpus": "corpus"}
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+FUSIONS: tuple[Fusion, ...] = ("hs", "rw", "concat", "sum", "weighted")
 
 Row = dict[str, Any]
 Scores = dict[str, float]

@@ -44,6 +44,6 @@ def test_a_small_run_prints_and_writes_every_row(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     result = json.loads(out.read_text(encoding="utf-8"))
     counts = {model: sum(row["model"] == model for row in result["rows"]) for model in ("tf-idf", "carved")}
-    assert counts == {"tf-idf": 1, "carved": 12}
+    assert counts == {"tf-idf": 1, "carved": 15}
     assert all(np.isfinite(row["mean"]) for row in result["rows"])
     assert "SAMPLE: 6 pairs" in run.stdout
