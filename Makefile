@@ -13,7 +13,7 @@ export MOEE_DATA ?= $(abspath ../shared/data)
 help:
 	@echo "make demo        install into $(VENV) and embed real sentences with the embedded default model (the first time some minutes)"
 	@echo "make weights     download the weights of the embedded default model, as make demo does (93 MB, once)"
-	@echo "make test        the tests that need no model weights (under four minutes on two quiet cores)"
+	@echo "make test        the tests that need no model weights (about five minutes on two quiet cores)"
 	@echo "make test-slow   the tests that run the embedded default model, PostgreSQL, and a browser (Chromium; about a quarter of an hour)"
 	@echo "make test-data   the tests that read the evaluation sets in MOEE_DATA (about two minutes)"
 	@echo "make lint types  ruff, import layers, size limits, English, generated docs; mypy --strict"
