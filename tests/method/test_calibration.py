@@ -282,7 +282,7 @@ def test_whitened_routing_gives_every_layer_the_same_length_and_no_direction_mor
         length = np.linalg.norm(layer, axis=1).mean()
         assert length == pytest.approx(np.sqrt(sum(EXPERTS) / len(EXPERTS)), rel=1e-3)
         values = np.linalg.eigvalsh(np.cov(layer.T))
-        assert values[-1] <= 1.001 * values[0] or values[0] < values[-1]  # floored directions may be shorter
+        # all alike, but for directions under the floor, which may be shorter
         assert np.median(values) == pytest.approx(values[-1], rel=1e-3)
 
 

@@ -135,8 +135,8 @@ class Ours:
     def vectors(self, texts: Sequence[str]) -> Computed:
         """See `Runner`."""
         # all routers, and prompts tokenised as the others tokenise them
-        same = self._model.with_settings(recipe="0.1", fusion="sum", prompt_tokens="filled", routing_layers="all")
-        views = same.with_settings(scoring="softmax").encode_views(texts)
+        same = {"fusion": "sum", "prompt_tokens": "filled", "routing_layers": "all", "scoring": "softmax"}
+        views = self._model.with_settings(**same).encode_views(texts)
         # softmax forgets only what a layer's logits have in common
         logits = np.log(np.maximum(views.routing_weights, np.finfo(np.float32).tiny))
         return Computed(views.hidden_states, centred(logits, views.num_experts))

@@ -30,7 +30,8 @@ VIEW_NAMES: Mapping[View, str] = MappingProxyType(
 )
 """What each view is called where people read it."""
 DEFAULT_WEIGHTS: Mapping[View, float] = MappingProxyType({"hs": 1.0, "rw": 0.2, "tokens": 0.2, "lexical": 1.5})
-"""What each view counts if nothing else is said: chosen on development sets of all task types (docs: method)."""
+"""What each view counts if nothing else is said: chosen on development sets of all task types, with `moee eval`; the
+table is benchmarks/results/recipe-300.md."""
 _ROWS = 4096
 LARGEST_ALPHA = 1e6
 """The sum is then routing alone, to float32; far larger weights would overflow it."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from moee.data import calibration_texts
 from moee.embedder import MoEE
-from moee.method.fusion import unit
+from moee.method.fusion import DEFAULT_WEIGHTS, unit
 from moee.method.lexical import DocumentFrequencies, lexical_block
 from moee.method.space import VectorSpace, block_dims
 from moee.progress import progress_bar
@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, Mapping[View, float]] = MappingProxyType(
         "HS + words": {"hs": 1.0, "lexical": 1.0},
         "HS + tokens": {"hs": 1.0, "tokens": 0.3},
         "HS + RW + words": {"hs": 1.0, "rw": 0.2, "lexical": 1.0},
-        "all four views": {"hs": 1.0, "rw": 0.2, "tokens": 0.3, "lexical": 1.0},
+        "all four views": DEFAULT_WEIGHTS,
     }
 )
 """Views of each entry; the numbers do not matter to the cost."""
